@@ -1,0 +1,95 @@
+package credentials_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"sync"
+	"time"
+
+	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/credentials/memstore"
+)
+
+// Eight callers want a token that has to be fetched: one exchange, and all of them get its result. A service uses package
+// mysql in place of memstore, so that its processes share what is stored, and oauth2refresh in place of the function.
+func Example() {
+	ctx := context.Background()
+	alice := credentials.Key{Service: "github", Account: "alice"}
+	store := memstore.New()
+	if err := store.Put(ctx, alice, credentials.Grant{RefreshToken: credentials.NewSecret("from alice's authorization")}); err != nil {
+		log.Fatal(err)
+	}
+	exchange := func(ctx context.Context, c credentials.Credential) (credentials.Grant, error) {
+		fmt.Println("exchange for", c.Key)
+		return credentials.Grant{Token: credentials.NewSecret("gho_123"), Lifetime: time.Hour}, nil
+	}
+	m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: credentials.RefresherFunc(exchange)}}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			if _, err := m.Token(ctx, alice); err != nil {
+				log.Print(err)
+			}
+		})
+	}
+	callers.Wait()
+	token, err := m.Token(ctx, alice)
+	fmt.Println(token.Value, token.Value.Reveal(), err)
+
+	// Output:
+	// exchange for github/alice
+	// [redacted] gho_123 <nil>
+}
+
+// An error says what to do about it: ask a person, or come back later.
+func ExampleRefreshError() {
+	ctx := context.Background()
+	key := credentials.Key{Service: "github", Account: "alice"}
+	store := memstore.New()
+	if err := store.Put(ctx, key, credentials.Grant{RefreshToken: credentials.NewSecret("revoked")}); err != nil {
+		log.Fatal(err)
+	}
+	refuse := credentials.RefresherFunc(func(context.Context, credentials.Credential) (credentials.Grant, error) {
+		return credentials.Grant{}, &credentials.RefreshError{Class: credentials.Rejected, Code: "invalid_grant"}
+	})
+	m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: refuse}}, &credentials.Options{Holder: "web-1"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = m.Token(ctx, key)
+	fmt.Println(err)
+
+	// Output:
+	// refresh of github/alice: rejected (invalid_grant) [exchange by web-1]; authorize the account again and put the new grant
+}
+
+// A token that the external API turned down before it expired is reported; the answer is the one to try next.
+func ExampleManager_Reject() {
+	ctx := context.Background()
+	key := credentials.Key{Service: "github"}
+	store := memstore.New()
+	grant := credentials.Grant{Token: credentials.NewSecret("revoked"), RefreshToken: credentials.NewSecret("r"), Lifetime: time.Hour}
+	if err := store.Put(ctx, key, grant); err != nil {
+		log.Fatal(err)
+	}
+	exchange := credentials.RefresherFunc(func(context.Context, credentials.Credential) (credentials.Grant, error) {
+		return credentials.Grant{Token: credentials.NewSecret("new"), Lifetime: time.Hour}, nil
+	})
+	m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: exchange}}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	token, err := m.Token(ctx, key)
+	fmt.Println(token.Value.Reveal(), err) // and the API answers 401
+	token, err = m.Reject(ctx, key, token)
+	fmt.Println(token.Value.Reveal(), err)
+
+	// Output:
+	// revoked <nil>
+	// new <nil>
+}

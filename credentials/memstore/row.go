@@ -1,0 +1,117 @@
+package memstore
+
+import (
+	"maps"
+	"time"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
+
+// row is one credential. Store.mu guards its fields. The times carry the monotonic clock; zero stands for never.
+type row struct {
+	key                       credentials.Key
+	id, version, tokenVersion uint64
+
+	token, refreshToken          credentials.Secret
+	extra                        map[string]credentials.Secret
+	expires, refreshExpires, due time.Time
+
+	lease       lease
+	failure     failure
+	interrupted interruption
+	refreshed   refreshed
+}
+
+type lease struct {
+	id, holder  string
+	version     uint64 // the row's, when the claim was made
+	since, ends time.Time
+}
+
+type failure struct {
+	class        credentials.Class // "" for none
+	code, reason string
+	count        int
+	by           string
+	since, retry time.Time
+}
+
+type interruption struct {
+	by    string
+	since time.Time
+}
+
+type refreshed struct {
+	by    string
+	since time.Time // zero: never refreshed
+	took  time.Duration
+}
+
+// at returns the row as it is at that moment.
+func (r *row) at(now time.Time) credentials.Credential {
+	c := credentials.Credential{
+		Key: r.key, Row: r.id, Version: r.version, TokenVersion: r.tokenVersion,
+		Token: r.token, RefreshToken: r.refreshToken, Extra: maps.Clone(r.extra),
+		ExpiresIn:        until(now, r.expires),
+		RefreshExpiresIn: until(now, r.refreshExpires),
+		DueIn:            until(now, r.due),
+	}
+	if l := r.lease; l.id != "" {
+		c.Lease = credentials.Lease{
+			ID: l.id, Holder: l.holder, Version: l.version, Age: now.Sub(l.since), EndsIn: until(now, l.ends),
+		}
+	}
+	if f := r.failure; f.class != "" {
+		c.Failure = credentials.Failure{
+			Class: f.class, Code: f.code, Reason: f.reason, Count: f.count, By: f.by, Ago: now.Sub(f.since),
+		}
+		if f.class != credentials.Rejected {
+			c.Failure.RetryIn = until(now, f.retry)
+		}
+	}
+	if i := r.interrupted; i.by != "" {
+		c.Interrupted = credentials.Interruption{By: i.by, Ago: now.Sub(i.since)}
+	}
+	if f := r.refreshed; !f.since.IsZero() {
+		c.Refreshed = credentials.Refreshed{By: f.by, Ago: now.Sub(f.since), Took: f.took}
+	}
+	return c
+}
+
+// set takes over what a complete grant holds: Never is the lifetime of what does not end.
+func (r *row) set(now time.Time, g credentials.Grant) {
+	r.token, r.refreshToken, r.extra = g.Token, g.RefreshToken, maps.Clone(g.Extra)
+	r.expires, r.refreshExpires = after(now, g.Lifetime), after(now, g.RefreshLifetime)
+}
+
+// claim makes the claim, which the row's state allows, and returns what comes of it.
+func (r *row) claim(now time.Time, claim credentials.Claim) credentials.Credential {
+	c := r.at(now)
+	claimed := c.Claimed(claim)
+	if claimed.Interrupted != c.Interrupted {
+		r.interrupted = interruption{by: r.lease.holder, since: r.lease.since}
+	}
+	r.version = claimed.Version
+	r.lease = lease{id: claim.ID, holder: claim.Holder, version: r.version, since: now, ends: after(now, claim.Lease)}
+	r.due = r.lease.ends
+	return claimed
+}
+
+// owned reports whether the row's lease is the fence's own.
+func (r *row) owned(f credentials.Fence) bool { return f.Claim != "" && r.lease.id == f.Claim }
+
+// after returns the moment that is d after now, zero for Never.
+func after(now time.Time, d time.Duration) time.Time {
+	if d == credentials.Never {
+		return time.Time{}
+	}
+	return now.Add(d)
+}
+
+// until returns the time from now to t, Never if t is zero.
+func until(now, t time.Time) time.Duration {
+	if t.IsZero() {
+		return credentials.Never
+	}
+	return t.Sub(now)
+}

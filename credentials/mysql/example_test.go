@@ -1,0 +1,41 @@
+package mysql_test
+
+import (
+	"context"
+	"database/sql"
+	"log"
+
+	_ "github.com/go-sql-driver/mysql"
+	"golang.org/x/oauth2"
+
+	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/credentials/mysql"
+	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
+)
+
+// The whole of it: a pool, a store, a manager with one service, and a token.
+func Example() {
+	ctx := context.Background()
+	db, err := sql.Open("mysql", "app:secret@tcp(127.0.0.1:3306)/app?interpolateParams=true")
+	check(err)
+	store, err := mysql.NewStore(db, nil) // your pool: never closed, never tuned
+	check(err)
+	check(store.Check(ctx)) // is the server new enough, the table there and of this version?
+
+	github := oauth2.Config{ClientID: "id", ClientSecret: "secret", Endpoint: oauth2.Endpoint{
+		TokenURL: "https://github.com/login/oauth/access_token", AuthStyle: oauth2.AuthStyleInParams}}
+	m, err := credentials.NewManager(store, credentials.Services{
+		"github": {Refresher: oauth2refresh.New(github)},
+	}, nil)
+	check(err)
+
+	token, err := m.Token(ctx, credentials.Key{Service: "github", Account: "alice"})
+	check(err)
+	log.Println("valid until", token.Expiry, "- and", token.Value, "cannot be printed by accident")
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}

@@ -1,0 +1,71 @@
+package storetest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
+
+var contextTests = []test{
+	{"cancelled, it ends every call", contextCancelled},
+	{"past its deadline, it ends every call", contextPast},
+}
+
+func contextCancelled(s *subject) {
+	ctx, cancel := context.WithCancel(s.Context())
+	cancel()
+	endsEveryCall(s, ctx)
+}
+
+func contextPast(s *subject) {
+	ctx, cancel := context.WithDeadline(s.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	endsEveryCall(s, ctx)
+}
+
+// endsEveryCall makes calls that would succeed but for ctx, which has ended.
+func endsEveryCall(s *subject, ctx context.Context) {
+	claimable, leased, fresh := s.fresh(), s.fresh(), s.fresh()
+	claimable.seed()
+	leased.seed()
+	held := leased.claim("A", long)
+	fresh.put(renewal("put").Grant)
+
+	for _, call := range []struct {
+		name string
+		on   *subject
+		do   func() error
+	}{
+		{"Get", fresh, func() error { _, err := s.store.Get(ctx, fresh.key); return err }},
+		{"Versions", leased, func() error { _, err := s.store.Versions(ctx, []uint64{held.Row}); return err }},
+		{"Claim", claimable, func() error {
+			_, err := s.store.Claim(ctx, claimable.key, credentials.Claim{ID: rand.Text(), Holder: "B", Lease: long})
+			return err
+		}},
+		{"ClaimDue", claimable, func() error {
+			_, err := s.store.ClaimDue(ctx, credentials.Batch{
+				Claim: credentials.Claim{ID: rand.Text(), Holder: "B", Lease: long}, Service: claimable.key.Service, Limit: 1,
+			})
+			return err
+		}},
+		{"DueServices", claimable, func() error { _, err := s.store.DueServices(ctx); return err }},
+		{"Save", leased, func() error { return s.store.Save(ctx, held.Fence(), renewal("A")) }},
+		{"Fail", leased, func() error { return s.store.Fail(ctx, held.Fence(), failure(credentials.Transient)) }},
+		{"Release", leased, func() error { return s.store.Release(ctx, held.Fence()) }},
+		{"Put", fresh, func() error { return s.store.Put(ctx, fresh.key, renewal("new").Grant) }},
+		{"Delete", fresh, func() error { return s.store.Delete(ctx, fresh.key) }},
+	} {
+		before := call.on.get()
+		switch err := call.do(); {
+		case err == nil:
+			s.Errorf("%s: got no error, though its context has ended", call.name)
+		case errors.Is(err, credentials.ErrNotFound), errors.Is(err, credentials.ErrSuperseded):
+			s.Errorf("%s: got error %v, which says something about the credential, though the context has ended", call.name, err)
+		}
+		call.on.unchanged(before)
+	}
+	leased.save(held, renewal("A")) // what did not happen can still happen
+}

@@ -1,0 +1,181 @@
+package storetest
+
+import (
+	"crypto/rand"
+	"errors"
+	"strings"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
+
+var deleteTests = []test{
+	{"a credential that is not there", deleteMissing},
+	{"everything of it is gone", deleteAll},
+	{"put again, it is a new row", deleteThenPut},
+	{"only that one is deleted", deleteOnlyOne},
+}
+
+var keyTests = []test{
+	{"a credential that is not there", keyMissing},
+	{"normalized in a put", keyNormalized},
+	{"an invalid key is refused in a put", keyInvalid},
+	{"accounts are told apart byte by byte", keyAccounts},
+	{"service and account do not run together", keyParts},
+	{"the longest names", keyLongest},
+}
+
+// missing fails the test unless there is no such credential.
+func missing(s *subject) {
+	s.Helper()
+	if c, err := s.store.Get(s.Context(), s.key); !errors.Is(err, credentials.ErrNotFound) {
+		s.Errorf("Get(%v): got error %v, want ErrNotFound; got %+v", s.key, err, steady(c))
+	}
+	claim := credentials.Claim{ID: rand.Text(), Holder: "A", Lease: long}
+	if c, err := s.store.Claim(s.Context(), s.key, claim); !errors.Is(err, credentials.ErrNotFound) {
+		s.Errorf("Claim(%v): got error %v, want ErrNotFound; got %+v", s.key, err, steady(c))
+	}
+}
+
+func deleteMissing(s *subject) {
+	if err := s.store.Delete(s.Context(), s.key); !errors.Is(err, credentials.ErrNotFound) {
+		s.Errorf("Delete: got error %v, want ErrNotFound", err)
+	}
+}
+
+func deleteAll(s *subject) {
+	row := s.seed().Row
+	s.claim("A", long)
+	s.delete()
+	missing(s)
+	versions := s.versions(row)
+	if v, ok := versions[row]; ok {
+		s.Errorf("Versions: got %d for a deleted row, want none", v)
+	}
+	deleteMissing(s)
+}
+
+func deleteThenPut(s *subject) {
+	old := s.seed()
+	s.claim("A", long)
+	s.delete()
+	c := s.seed()
+	if c.Row == old.Row {
+		s.Errorf("Row: got %d again", c.Row)
+	}
+	equal(s, "Version", c.Version, 1)
+	equal(s, "TokenVersion", c.TokenVersion, 1)
+	free(s, c)
+	clean(s, s.claim("B", long))
+}
+
+func deleteOnlyOne(s *subject) {
+	other := s.under(credentials.Key{Service: s.key.Service, Account: "bob"})
+	s.seed()
+	before := other.seed()
+	s.delete()
+	missing(s)
+	other.unchanged(before)
+}
+
+func keyMissing(s *subject) { missing(s) }
+
+func keyNormalized(s *subject) {
+	odd := credentials.Key{Service: "\t " + strings.ToUpper(s.key.Service) + "\n", Account: "  Alice\u00a0"}
+	if err := s.store.Put(s.Context(), odd, renewal("put").Grant); err != nil {
+		s.Fatalf("Put(%q, %q): %v", odd.Service, odd.Account, err)
+	}
+	normal := s.under(credentials.Key{Service: s.key.Service, Account: "Alice"})
+	c := normal.has(renewal("put"))
+	equal(s, "Key", c.Key, normal.key)
+	missing(s)
+
+	if err := s.store.Put(s.Context(), odd, renewal("again").Grant); err != nil {
+		s.Fatalf("Put(%q, %q), once more: %v", odd.Service, odd.Account, err)
+	}
+	equal(s, "Row after the second put", normal.has(renewal("again")).Row, c.Row)
+
+	if err := s.store.Delete(s.Context(), odd); err != nil {
+		s.Errorf("Delete(%q, %q): %v", odd.Service, odd.Account, err)
+	}
+	missing(normal)
+}
+
+func keyInvalid(s *subject) {
+	service := s.key.Service
+	for _, key := range []credentials.Key{
+		{},
+		{Service: "  ", Account: "alice"},
+		{Service: service + " x", Account: "alice"},
+		{Service: service + "'", Account: "alice"},
+		{Service: "-" + service, Account: "alice"},
+		{Service: service + "é", Account: "alice"},
+		{Service: strings.Repeat("s", credentials.MaxServiceLength+1), Account: "alice"},
+		{Service: service, Account: "ali\x00ce"},
+		{Service: service, Account: "ali\nce"},
+		{Service: service, Account: "ali\xffce"},
+		{Service: service, Account: strings.Repeat("é", credentials.MaxAccountLength+1)},
+	} {
+		if err := s.store.Put(s.Context(), key, renewal("put").Grant); !errors.Is(err, credentials.ErrInvalidKey) {
+			s.Errorf("Put(%q, %q): got error %v, want ErrInvalidKey", clip(key.Service), clip(key.Account), err)
+		}
+	}
+}
+
+// keyAccounts uses names that a database's collations and padding, or Unicode's normal forms, would take for one.
+func keyAccounts(s *subject) {
+	names := []string{
+		"", "alice", "Alice", "ALICE", "alice.", "alice1", "alice\u200b", "alic", "alicé", "alice\u0301", "e", "é", "E",
+		"ss", "ß", "i", "ı", "I", "İ", "a b", "a  b", "a\u00a0b", "a_b", "a%b", "%", "_", "a'b", `a"b`, `a\b`, "a`b", "?",
+		":account", "0", "00", "１", "1", "漢字", "漢字漢", "🔑", "🔒", "alice@example.com", "null", "NULL",
+	}
+	subjects := make([]*subject, len(names))
+	for i, name := range names {
+		subjects[i] = s.under(credentials.Key{Service: s.key.Service, Account: name})
+		missing(subjects[i])
+		subjects[i].put(renewal("token of " + name).Grant)
+	}
+	rows := make(map[uint64]string, len(names))
+	for i, name := range names {
+		c := subjects[i].has(renewal("token of " + name))
+		equal(s, "Key", c.Key, subjects[i].key)
+		equal(s, "Version of the credential of "+name, c.Version, 1)
+		if other, ok := rows[c.Row]; ok {
+			s.Errorf("the accounts %q and %q have one row", other, name)
+		}
+		rows[c.Row] = name
+		c, made := subjects[i].tryClaim(credentials.Claim{Holder: "A", Lease: long, Rejected: c.Token})
+		if !made {
+			s.Errorf("Claim of account %q: refused", name)
+		}
+		equal(s, "Key of the claimed credential", c.Key, subjects[i].key)
+	}
+	subjects[1].delete()
+	subjects[2].has(renewal("token of " + names[2]))
+}
+
+func keyParts(s *subject) {
+	one := s.under(credentials.Key{Service: s.key.Service + "/a", Account: "b"})
+	two := s.under(credentials.Key{Service: s.key.Service, Account: "a/b"})
+	three := s.under(credentials.Key{Service: s.key.Service + "/a/b"})
+	one.put(renewal("one").Grant)
+	missing(two)
+	two.put(renewal("two").Grant)
+	missing(three)
+	three.put(renewal("three").Grant)
+	one.has(renewal("one"))
+	two.has(renewal("two"))
+}
+
+func keyLongest(s *subject) {
+	service := s.key.Service + strings.Repeat("s", credentials.MaxServiceLength-len(s.key.Service))
+	most := strings.Repeat("🔑", credentials.MaxAccountLength-1)
+	one := s.under(credentials.Key{Service: service, Account: most + "1"})
+	two := s.under(credentials.Key{Service: service, Account: most + "2"})
+	less := s.under(credentials.Key{Service: service, Account: most})
+	one.put(renewal("one").Grant)
+	two.put(renewal("two").Grant)
+	less.put(renewal("less").Grant)
+	equal(s, "Key", one.has(renewal("one")).Key, one.key)
+	equal(s, "Key", two.has(renewal("two")).Key, two.key)
+	equal(s, "Key", less.has(renewal("less")).Key, less.key)
+}
