@@ -1,0 +1,75 @@
+package localmysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// ErrNoServer is returned by Find and Start when neither mysqld nor mariadbd is installed.
+var ErrNoServer = errors.New("localmysql: no MySQL server program (mysqld or mariadbd) on this machine: " +
+	"install one (Debian, Ubuntu: apt-get install mariadb-server-core), " +
+	"or start one in Docker (docker-compose up -d), or name a server with --dsn")
+
+// searchDirs are where server programs are kept; an ordinary user's PATH often lacks the sbin folders.
+var searchDirs = []string{
+	"/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/usr/bin", "/usr/local/bin", "/usr/local/mysql/bin",
+	"/opt/homebrew/bin", "/opt/homebrew/opt/mysql/bin", "/opt/homebrew/opt/mariadb/bin", "/opt/local/bin",
+}
+
+// Find returns the path of the server program that Start would run: a mysqld, else a mariadbd, first from PATH, then
+// from the folders where packages put them. (Debian's MariaDB installs a mysqld too, which is the same program.) The
+// error is ErrNoServer.
+func Find() (string, error) {
+	for _, name := range []string{"mysqld", "mariadbd"} {
+		if path := lookUp(name); path != "" {
+			return path, nil
+		}
+	}
+	return "", ErrNoServer
+}
+
+func lookUp(name string) string {
+	candidates := []string{name}
+	for _, dir := range searchDirs {
+		candidates = append(candidates, filepath.Join(dir, name))
+	}
+	for _, candidate := range candidates {
+		if path, err := exec.LookPath(candidate); err == nil {
+			if path, err = filepath.Abs(path); err == nil {
+				return path
+			}
+		}
+	}
+	return ""
+}
+
+// isMariaDB asks the program itself, since its name does not tell.
+func isMariaDB(ctx context.Context, program string) (bool, error) {
+	out, err := exec.CommandContext(ctx, program, "--no-defaults", "--version").CombinedOutput()
+	if err != nil {
+		return false, fmt.Errorf("localmysql: %s --version: %w\n%s", program, err, strings.TrimSpace(string(out)))
+	}
+	return strings.Contains(string(out), "MariaDB"), nil
+}
+
+var leadingVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*`)
+
+// VersionName turns what a server answers to SELECT VERSION() into a name for people: "10.11.19-MariaDB-log" into
+// "MariaDB 10.11.19", "9.7.4-2" into "MySQL 9.7.4". What does not begin with a number is kept as it is after "MySQL".
+func VersionName(version string) string {
+	product := "MySQL"
+	if strings.Contains(version, "MariaDB") {
+		product = "MariaDB"
+		// Some proxies and old replication set-ups show MariaDB as if it were a MySQL 5.5.5.
+		version = strings.TrimPrefix(version, "5.5.5-")
+	}
+	if number := leadingVersion.FindString(version); number != "" {
+		version = number
+	}
+	return product + " " + version
+}

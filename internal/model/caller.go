@@ -1,0 +1,184 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
+
+// caller is someone who asks for a token, and what becomes of that. world.mu guards its fields.
+type caller struct {
+	by         *process
+	a          *account
+	turnedDown string // the token it reports; "" if it asks
+	deadline   time.Time
+
+	start  time.Time
+	paused time.Duration // of its process before
+	void   bool          // its process was killed
+	done   bool
+	token  credentials.Token
+	err    error
+}
+
+// ask has a caller ask, or report a token, in a goroutine of its own.
+func (w *world) ask(p *process, a *account, turnedDown credentials.Token, within time.Duration) *caller {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	c := &caller{by: p, a: a, turnedDown: turnedDown.Value.Reveal(), start: now, paused: p.paused()}
+	ctx, cancel := context.WithCancel(context.Background())
+	if within > 0 {
+		c.deadline = now.Add(within)
+		ctx, cancel = context.WithDeadline(context.Background(), c.deadline)
+	}
+	if c.turnedDown != "" {
+		a.turnedDown[c.turnedDown] = true
+		delete(p.cached, a)
+	}
+	w.callers = append(w.callers, c)
+	w.live.Go(func() {
+		defer cancel()
+		var token credentials.Token
+		var err error
+		if c.turnedDown == "" {
+			token, err = p.m.Token(ctx, a.key)
+		} else {
+			token, err = p.m.Reject(ctx, a.key, turnedDown)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		c.returns(ctx, token, err)
+	})
+	return c
+}
+
+// returns looks at what the caller got. w.mu is held.
+func (c *caller) returns(ctx context.Context, token credentials.Token, err error) {
+	w, now := c.by.w, time.Now()
+	c.done, c.token, c.err = true, token, err
+	w.past(c.a, now)
+	if c.void {
+		return
+	}
+	w.noteLocked("a caller of %s, %s: %s, %v", c.by.name, c.a.key, token.Value.Reveal(), err)
+	if !c.deadline.IsZero() && now.After(c.deadline.Add(time.Millisecond)) {
+		w.breaks(broken("no caller waits past its context", "%v", now.Sub(c.deadline)))
+	}
+	c.tookTooLong(now)
+	switch {
+	case (err == nil) == token.Value.IsZero():
+		w.breaks(broken("a caller gets a token or an error", "%v, %v", token.Value, err))
+	case err == nil:
+		c.got(token, now)
+	default:
+		c.failed(ctx, err, now)
+	}
+}
+
+// tookTooLong: no caller is kept for ever, and none for long where all is well.
+func (c *caller) tookTooLong(now time.Time) {
+	w, took := c.by.w, now.Sub(c.start)-(c.by.paused()-c.paused)
+	if took > patience {
+		w.breaks(broken("no caller hangs", "%s waits for %v", c.by.name, took))
+	}
+	calm := later(later(w.troubled, c.a.troubled), later(c.by.lastTrouble(c.a), w.began.Add(-afterwards))).Add(afterwards)
+	if well := 2*w.plan.Latency + 2*c.a.longest + 3*time.Second; took > well && c.start.After(calm) {
+		w.breaks(broken("where all is well, a caller gets its token soon", "%s waits for %v", c.by.name, took))
+	}
+}
+
+// overdue looks at those who have not got anything yet. w.mu is held.
+func (w *world) overdue() {
+	for _, c := range w.callers {
+		if !c.done && !c.void {
+			c.tookTooLong(time.Now())
+		}
+	}
+}
+
+// got: a token was committed, is valid, and is not the one that was turned down.
+func (c *caller) got(token credentials.Token, now time.Time) {
+	w, text := c.by.w, token.Value.Reveal()
+	commit := c.a.committed[text]
+	switch {
+	case commit == nil:
+		w.breaks(broken("invariant 3: no caller sees a token that is not committed", "%s of %s", text, c.a.key))
+		return
+	case !commit.expires.After(now):
+		w.breaks(broken("no caller gets a token that has expired", "%s, %v ago", text, now.Sub(commit.expires)))
+	case token.Expiry.After(commit.expires):
+		w.breaks(broken("invariant 12: no process takes a token for fresher than it is", "%v longer", token.Expiry.Sub(commit.expires)))
+	case text == c.turnedDown:
+		w.breaks(broken("who reports a token gets another", "%s", text))
+	}
+	c.by.last[c.a] = token
+	if !c.a.turnedDown[text] {
+		c.by.cached[c.a] = cached{token: text, at: now, expires: token.Expiry}
+	}
+}
+
+// failed: an error has a reason, and holds no secret.
+func (c *caller) failed(ctx context.Context, err error, now time.Time) {
+	w, p, a := c.by.w, c.by, c.a
+	if text := fmt.Sprintf("%v %+v %#v", err, err, err); strings.Contains(err.Error(), mark) || strings.Contains(fmt.Sprintf("%+v", err), mark) {
+		w.breaks(broken("invariant 14: no secret in an error", "%s", text))
+	}
+	recent := func(at time.Time) bool { return !at.Before(c.start.Add(-patience)) }
+	var refresh *credentials.RefreshError
+	var allowed bool
+	switch {
+	case errors.As(err, &refresh):
+		allowed = refresh.Class == credentials.Rejected && recent(a.dead) || c.refused() ||
+			refresh.Class != credentials.Rejected && !later(a.troubled, w.troubled).IsZero()
+		c.stored(err, now)
+	case errors.Is(err, credentials.ErrUnavailable):
+		allowed = recent(p.lastTrouble(a))
+	case errors.Is(err, credentials.ErrNotFound):
+		allowed = recent(a.absent)
+	case errors.Is(err, credentials.ErrClosed):
+		allowed = p.closing
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		allowed = true
+	}
+	if !allowed {
+		w.breaks(broken("an error has a reason", "%s, %s: %v", p.name, a.key, err))
+	}
+	// A look at the store that takes long makes a process believe that the token ends sooner, by that much.
+	held, ok := p.cached[a]
+	ok = ok && c.turnedDown == "" && held.expires.After(now.Add(storeTimeout)) && !held.at.After(c.start)
+	// One that was deleted meanwhile may have been found missing.
+	if ok && a.absent.Before(a.committed[held.token].at) && !a.turnedDown[held.token] {
+		w.breaks(broken("invariant 11: who has a valid token gives no error", "%s, %s: %v, for %v more", p.name, a.key, err, held.expires.Sub(now)))
+	}
+}
+
+// refused reports whether this process may say that the grant is dead without the row saying so: it may not have been
+// able to record it.
+func (c *caller) refused() bool {
+	if c.by.w.plan.Replay == credentials.NeverReplay && !c.by.lastTrouble(c.a).Before(c.start.Add(-patience)) {
+		return true
+	}
+	for _, shown := range c.a.presentations {
+		if shown.by == c.by && shown.granted.Token.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// stored: a provider's failure is no caller's while the token in the store is valid, also by the count of a process that
+// read it slowly.
+func (c *caller) stored(err error, now time.Time) {
+	if c.turnedDown != "" || !c.a.cell.exists {
+		return
+	}
+	commit := c.a.committed[c.a.cell.token]
+	if commit != nil && commit.at.Before(c.start.Add(-patience)) && commit.expires.After(now.Add(storeTimeout)) {
+		c.by.w.breaks(broken("invariant 11: a failing provider is no caller's business while the stored token is valid", "%v", err))
+	}
+}

@@ -1,0 +1,191 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
+
+// process is a manager with its own way to the store and to the provider. world.mu guards its fields.
+type process struct {
+	w     *world
+	index int
+	name  string
+	m     *credentials.Manager
+
+	killed  bool
+	closing bool
+	gone    bool          // killed, or closed with results that could not be saved
+	stopped time.Time     // until then
+	pauses  time.Duration // all of them so far
+
+	troubled time.Time              // when it was last paused, or the like
+	troubles map[*account]time.Time // when a call of its about that last met trouble
+	last     map[*account]credentials.Token
+	cached   map[*account]cached
+}
+
+// cached is a token that a process must have in its cache, as it gave it to a caller.
+type cached struct {
+	token       string
+	at, expires time.Time
+}
+
+// errGone is what the dead are told at the end of the world.
+var errGone = errors.New("the process is dead")
+
+func unavailable(why string) error { return fmt.Errorf("%w: %s", credentials.ErrUnavailable, why) }
+
+// start has a process take that place. w.mu is held, or nobody else is there yet.
+func (w *world) start(index int) {
+	p := &process{
+		w: w, index: index, name: fmt.Sprintf("%c%d", 'A'+index, len(w.all)),
+		troubles: make(map[*account]time.Time), last: make(map[*account]credentials.Token), cached: make(map[*account]cached),
+	}
+	services := credentials.Services{"github": {Refresher: p, Replay: w.plan.Replay}}
+	m, err := credentials.NewManager(&way{p}, services, &credentials.Options{
+		Holder: p.name, Logger: slog.New(slog.NewTextHandler(leak{w}, nil)),
+	})
+	if err != nil {
+		panic(err)
+	}
+	p.m = m
+	w.processes[index] = p
+	w.all = append(w.all, p)
+}
+
+// leak is where logs go. It looks for secrets.
+type leak struct{ w *world }
+
+func (l leak) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), mark) {
+		l.w.mu.Lock()
+		defer l.w.mu.Unlock()
+		l.w.breaks(broken("invariant 14: no secret in a log", "%s", line))
+	}
+	return len(line), nil
+}
+
+// step is where a process can be stopped: false if it will never go on.
+func (p *process) step() bool {
+	for waited := false; ; waited = true {
+		p.w.mu.Lock()
+		dead, until := p.killed, p.stopped
+		if waited {
+			p.troubleAll()
+		}
+		p.w.mu.Unlock()
+		if dead {
+			<-p.w.over
+			return false
+		}
+		if wait := time.Until(until); wait > 0 {
+			time.Sleep(wait)
+		} else {
+			return true
+		}
+	}
+}
+
+// pause stops the process. w.mu is held.
+func (p *process) pause(d time.Duration) {
+	now := time.Now()
+	p.troubleAll()
+	if until := now.Add(d); until.After(p.stopped) {
+		p.pauses += until.Sub(later(now, p.stopped))
+		p.stopped = until
+		p.w.troubled = later(p.w.troubled, until)
+	}
+}
+
+// paused is how long the process was stopped so far. w.mu is held.
+func (p *process) paused() time.Duration { return p.pauses - max(time.Until(p.stopped), 0) }
+
+// kill ends the process, and another takes its place. w.mu is held.
+func (p *process) kill() {
+	if p.killed {
+		return
+	}
+	p.w.Kills++
+	p.w.noteLocked("%s is killed", p.name)
+	p.troubleAll()
+	p.killed, p.gone = true, true
+	for _, c := range p.w.callers {
+		if c.by == p {
+			c.void = true
+		}
+	}
+	if p.w.processes[p.index] == p {
+		p.w.start(p.index)
+	}
+}
+
+// troubleAll marks trouble of the whole process. w.mu is held.
+func (p *process) troubleAll() {
+	p.troubled = time.Now()
+	p.w.troubled = later(p.w.troubled, p.troubled)
+}
+
+// trouble marks trouble of a call. w.mu is held.
+func (p *process) trouble(a *account, kind Op) {
+	now := time.Now()
+	p.troubles[a], a.troubled = now, now
+	if kind == Versions || kind == ClaimDue || kind == DueServices { // which are about all rows at once
+		p.troubleAll()
+	}
+}
+
+// lastTrouble is when something last went wrong that this process would notice where that credential is concerned.
+// w.mu is held.
+func (p *process) lastTrouble(a *account) time.Time {
+	return later(later(p.troubled, p.stopped), later(p.troubles[a], p.w.down))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// meets takes the fault that is due at such a call; the zero Fault if there is none. w.mu is not held.
+func (p *process) meets(a *account, kind Op) Fault {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if time.Now().Before(p.w.down) && kind != Refresh {
+		p.trouble(a, kind)
+		return Fault{At: kind, Is: Refused}
+	}
+	faults := a.faults[kind]
+	if len(faults) == 0 {
+		return Fault{}
+	}
+	a.faults[kind] = faults[1:]
+	p.w.noteLocked("%s meets %s at %s", p.name, faults[0].Is, kind)
+	p.trouble(a, kind)
+	return faults[0]
+}
+
+// under runs f with the world's lock held.
+func (p *process) under(f func()) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	f()
+}
+
+// sleep returns whether ctx lasted as long.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,99 @@
+package model
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"pgregory.net/rapid"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
+
+// tries is how often a plan is tried once one has failed: jitters and the order of goroutines are not part of it.
+const tries = 12
+
+// rounds is how many times -rapid.checks plans are drawn of each kind. They are cheap.
+const rounds = 3
+
+// Run draws plans and runs them, a few times -rapid.checks of about -rapid.steps actions for each kind of provider and
+// replay policy. A plan that breaks a rule is shrunk, and printed as Go for [Replay].
+func Run(t *testing.T) {
+	for _, mode := range []Mode{Revokes, Refuses, Graceful, Keeps} {
+		for replay, name := range []string{"ReplayOnce", "NeverReplay"} {
+			t.Run(fmt.Sprint(mode, "/", name), func(t *testing.T) {
+				e := &explorer{T: t, mode: mode, replay: credentials.Replay(replay)}
+				for range rounds {
+					rapid.Check(t, e.check)
+				}
+				t.Logf("%+v", e.total)
+			})
+		}
+	}
+}
+
+// explorer looks for a plan that breaks a rule.
+type explorer struct {
+	*testing.T
+	mode   Mode
+	replay credentials.Replay
+	total  Counts
+
+	found string // the rule that the first such plan broke
+	again int    // how many plans were tried since
+}
+
+// check is the property: a plan breaks no rule.
+func (e *explorer) check(t *rapid.T) {
+	plan := draw(t, e.mode, e.replay)
+	n := 1
+	if e.found != "" {
+		n = tries
+		if e.again++; e.again == 1 { // rapid gives up on a plan that it cannot reproduce
+			n = 20 * tries
+		}
+	}
+	for range n {
+		v, history, counts := plan.run(e.T)
+		e.total.add(counts)
+		if v == nil || e.found != "" && v.Rule != e.found {
+			continue
+		}
+		story := fmt.Sprintf("%s\n%s\n%s", v.Detail, plan, strings.Join(history, "\n"))
+		if e.found == "" {
+			e.found = v.Rule
+			e.Logf("before it is shrunk: %s: %s", v.Rule, story) // should it not happen again
+		}
+		// The rule alone stands in the message: a case is shrunk while it says the same.
+		t.Logf("%s", story)
+		t.Fatalf("%s", v.Rule)
+	}
+}
+
+// Replay runs a plan a few times and fails the test if any of them breaks a rule.
+func Replay(t *testing.T, plan Plan) {
+	t.Helper()
+	for range tries {
+		if v, history, _ := plan.run(t); v != nil {
+			t.Fatalf("%s: %s\n%s", v.Rule, v.Detail, strings.Join(history, "\n"))
+		}
+	}
+}
+
+// run runs the plan in a bubble of its own.
+func (p Plan) run(t *testing.T) (v *Violation, history []string, counts Counts) {
+	defer func() {
+		if r := recover(); r != nil {
+			v = broken("no goroutine is left, and none panics", "%v", r)
+		}
+	}()
+	synctest.Test(t, func(*testing.T) {
+		w := newWorld(p)
+		w.run()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		v, history, counts = w.broken, w.history, w.Counts
+	})
+	return v, history, counts
+}

@@ -1,0 +1,251 @@
+package provider
+
+import (
+	"crypto/subtle"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// request is a token request that was read and whose client is who it says.
+type request struct {
+	grant, clientID, refreshToken string
+}
+
+// oauthError is an error answer as RFC 6749 section 5.2 has it.
+type oauthError struct {
+	status            int
+	code, description string
+}
+
+func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
+	req, refusal := p.read(w, r)
+	n, arrived, fault, latency := p.arrive(req, refusal)
+	if p.options.OnPresentation != nil {
+		p.options.OnPresentation(arrived)
+	}
+	if refusal != nil {
+		p.decide(n, r, nil)
+		refusal.write(w)
+		return
+	}
+	if !p.wait(latency) {
+		p.decide(n, r, func(d *Presentation) { d.Outcome = Aborted })
+		drop(w)
+		return
+	}
+
+	answer := map[string]any{"access_token": "access-never-issued", "token_type": "Bearer", "expires_in": 3600}
+	if fault.rotates() {
+		answer, refusal = p.exchange(n, req)
+	}
+	switch {
+	case refusal != nil && fault.answers():
+		p.decide(n, r, func(d *Presentation) { d.Fault = "" })
+		refusal.write(w)
+	case fault.answers():
+		switch fault.Kind {
+		case NoExpiresIn:
+			delete(answer, "expires_in")
+		case ZeroExpiresIn:
+			answer["expires_in"] = 0
+		}
+		p.decide(n, r, func(d *Presentation) { d.Outcome = Issued })
+		writeJSON(w, http.StatusOK, answer)
+	default:
+		if fault.Kind == Hang { // it is under way for as long as it hangs
+			select {
+			case <-r.Context().Done():
+			case <-p.closed:
+			}
+		}
+		p.decide(n, r, func(d *Presentation) {
+			if refusal == nil {
+				d.Outcome = Faulted
+			}
+		})
+		fault.write(w, answer)
+	}
+}
+
+// read parses the request and authenticates the client.
+func (p *Provider) read(w http.ResponseWriter, r *http.Request) (request, *oauthError) {
+	invalid := func(description string) *oauthError {
+		return &oauthError{http.StatusBadRequest, "invalid_request", description}
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
+	if err := r.ParseForm(); err != nil {
+		return request{}, invalid("the body is not an application/x-www-form-urlencoded form")
+	}
+	form := r.PostForm
+	for name, values := range form {
+		if len(values) > 1 {
+			return request{}, invalid("a parameter is repeated (RFC 6749 section 3.2): " + name)
+		}
+	}
+	req := request{grant: form.Get("grant_type"), clientID: form.Get("client_id"), refreshToken: form.Get("refresh_token")}
+	secret := form.Get("client_secret")
+	if id, password, ok := r.BasicAuth(); ok {
+		if secret != "" {
+			return req, invalid("the client authenticated in two ways (RFC 6749 section 2.3)")
+		}
+		var err1, err2 error
+		req.clientID, err1 = url.QueryUnescape(id)
+		secret, err2 = url.QueryUnescape(password)
+		if err1 != nil || err2 != nil {
+			return req, invalid("the client's name or password is not form-encoded (RFC 6749 section 2.3.1)")
+		}
+	}
+	if p.options.ClientID != "" || p.options.ClientSecret != "" {
+		id := subtle.ConstantTimeCompare([]byte(req.clientID), []byte(p.options.ClientID))
+		password := subtle.ConstantTimeCompare([]byte(secret), []byte(p.options.ClientSecret))
+		if id&password != 1 {
+			return req, &oauthError{http.StatusUnauthorized, "invalid_client", "unknown client or wrong secret"}
+		}
+	}
+	switch {
+	case req.grant == "":
+		return req, invalid("grant_type is missing")
+	case req.grant == "client_credentials":
+		return req, nil
+	case req.grant != "refresh_token":
+		return req, &oauthError{http.StatusBadRequest, "unsupported_grant_type", "use refresh_token or client_credentials"}
+	case req.refreshToken == "":
+		return req, invalid("refresh_token is missing")
+	}
+	return req, nil
+}
+
+// arrive records the presentation under number n and says what it will meet.
+func (p *Provider) arrive(req request, refusal *oauthError) (n int, arrived Presentation, fault Fault, latency time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := Presentation{Grant: req.grant, Start: time.Now(), Outcome: Pending}
+	if t := p.refresh[req.refreshToken]; t != nil {
+		d.Account, d.Family, d.Serial = t.family.account, t.family.id, t.serial
+	} else if req.grant == "client_credentials" {
+		d.Account = req.clientID
+	}
+	if refusal != nil {
+		d.Outcome = Refused
+	} else {
+		fault = p.nextFault(d.Account)
+		d.Fault = fault.Kind
+	}
+	latency = p.options.Latency
+	if a := p.accounts[d.Account]; a != nil && a.slow {
+		latency = a.latency
+	}
+	p.presentations = append(p.presentations, d)
+	return len(p.presentations) - 1, d, fault, latency
+}
+
+// decide records the end of presentation n, and what change says about it.
+func (p *Provider) decide(n int, r *http.Request, change func(*Presentation)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := &p.presentations[n]
+	d.End, d.ClientGone = time.Now(), r.Context().Err() != nil
+	if change != nil {
+		change(d)
+	}
+}
+
+// wait lets the latency pass, whether or not the client stays: providers do not notice either. It reports whether the
+// provider is still open.
+func (p *Provider) wait(latency time.Duration) bool {
+	if latency <= 0 {
+		return true
+	}
+	timer := time.NewTimer(latency)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-p.closed:
+		return false
+	}
+}
+
+// exchange does what was asked for: the rotation takes effect here. A refusal goes into the record at once.
+func (p *Provider) exchange(n int, req request) (answer map[string]any, refusal *oauthError) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	answer = map[string]any{"token_type": "Bearer", "expires_in": int64(p.options.Lifetime / time.Second)}
+	if req.grant == "client_credentials" {
+		answer["access_token"], _ = p.issueAccessToken(req.clientID, p.presentations[n].Start)
+		maps.Copy(answer, p.options.Extra)
+		return answer, nil
+	}
+
+	record := &p.presentations[n]
+	invalidGrant := func(outcome Outcome, description string) *oauthError {
+		record.Outcome = outcome
+		return &oauthError{http.StatusBadRequest, "invalid_grant", description}
+	}
+	t := p.refresh[req.refreshToken]
+	switch {
+	case t == nil:
+		return nil, invalidGrant(NeverWas, "unknown refresh token")
+	case t.family.revoked:
+		return nil, invalidGrant(Revoked, "the authorization was revoked")
+	case !t.used.IsZero() && time.Since(t.used) >= p.options.Grace:
+		t.family.revoke()
+		return nil, invalidGrant(Reused, "the refresh token was used before")
+	}
+	f := t.family
+	answer["access_token"] = p.issueAccessTokenOf(f, record.Start)
+	if !p.options.KeepRefreshToken {
+		answer["refresh_token"] = p.issueRefreshToken(f)
+		record.Next = f.newest.serial
+	}
+	maps.Copy(answer, p.options.Extra)
+	return answer, nil
+}
+
+func (e *oauthError) write(w http.ResponseWriter) {
+	if e.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="token endpoint"`)
+	}
+	writeError(w, e.status, e.code, e.description)
+}
+
+// writeError writes an error answer, without a body where there is no code.
+func writeError(w http.ResponseWriter, status int, code, description string) {
+	if code == "" {
+		w.WriteHeader(status)
+		return
+	}
+	writeJSON(w, status, map[string]any{"error": code, "error_description": description})
+}
+
+// writeJSON writes an answer that no cache may keep (RFC 6749 section 5.1).
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json;charset=UTF-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// drop closes the connection without an answer.
+func drop(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil { // HTTP/2: this resets the stream
+		panic(http.ErrAbortHandler)
+	}
+	_ = conn.Close()
+}
+
+// cut sends half of a 200 and closes the connection.
+func cut(w http.ResponseWriter, answer map[string]any) {
+	body, _ := json.Marshal(answer)
+	w.Header().Set("Content-Type", "application/json;charset=UTF-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(body[:len(body)/2])
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
