@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/credentials/mysql"
+)
+
+// keyUsage is the arguments of the subcommands that work on one credential.
+const keyUsage = "SERVICE [ACCOUNT]"
+
+// keyOf reads the credential's name from the arguments.
+func keyOf(cmd *cli.Command) (credentials.Key, error) {
+	args := cmd.Args()
+	if args.Len() < 1 || args.Len() > 2 {
+		return credentials.Key{}, usagef(cmd, "%s takes %s, got %d arguments", cmd.Name, keyUsage, args.Len())
+	}
+	key, err := credentials.Key{Service: args.Get(0), Account: args.Get(1)}.Normalize()
+	if err != nil {
+		return credentials.Key{}, &usageError{command: cmd.FullName(), err: err}
+	}
+	return key, nil
+}
+
+// withStore opens the store on the server in use, checks that its table is there, and calls do.
+func withStore(ctx context.Context, cmd *cli.Command, do func(store *mysql.Store) error) (err error) {
+	s, err := findServer(ctx, cmd, noPrivate)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	store, err := mysql.NewStore(s.db, nil)
+	if err != nil {
+		return err
+	}
+	if err := store.Check(ctx); err != nil {
+		return err
+	}
+	return do(store)
+}
+
+// found adds the remedy to the error about a credential that is not there.
+func found(err error, key credentials.Key) error {
+	if errors.Is(err, credentials.ErrNotFound) {
+		return fmt.Errorf("there is no credential %s: `demo list` shows those there are, `demo put` stores one", key)
+	}
+	return err
+}
+
+// shown is a credential as it is printed. Durations are in seconds, from when the row was read; absent where there is no
+// end or nothing happened.
+type shown struct {
+	Service      string            `json:"service"`
+	Account      string            `json:"account"`
+	State        string            `json:"state"`
+	Token        string            `json:"token"`
+	RefreshToken string            `json:"refresh_token"`
+	Extra        map[string]string `json:"extra,omitempty"`
+
+	ExpiresIn        *float64 `json:"expires_in,omitempty"`
+	DueIn            *float64 `json:"due_in,omitempty"`
+	RefreshExpiresIn *float64 `json:"refresh_expires_in,omitempty"`
+	Version          uint64   `json:"version"`
+
+	Lease       *shownLease   `json:"lease,omitempty"`
+	Failure     *shownFailure `json:"failure,omitempty"`
+	Interrupted *shownEvent   `json:"interrupted,omitempty"`
+	Refreshed   *shownEvent   `json:"refreshed,omitempty"`
+}
+
+type shownLease struct {
+	Holder string  `json:"holder"`
+	EndsIn float64 `json:"ends_in"`
+}
+
+type shownFailure struct {
+	Class   string  `json:"class"`
+	Code    string  `json:"code,omitempty"`
+	Reason  string  `json:"reason,omitempty"`
+	Count   int     `json:"count"`
+	By      string  `json:"by"`
+	Ago     float64 `json:"ago"`
+	RetryIn float64 `json:"retry_in"`
+}
+
+type shownEvent struct {
+	By     string  `json:"by"`
+	Ago    float64 `json:"ago"`
+	TookMS float64 `json:"took_ms,omitempty"`
+}
+
+func showCredential(c credentials.Credential, reveal bool) shown {
+	s := shown{
+		Service: c.Key.Service, Account: c.Key.Account, State: stateName(c),
+		Token: show(c.Token, reveal), RefreshToken: show(c.RefreshToken, reveal), Version: c.Version,
+		DueIn: seconds(c.DueIn), RefreshExpiresIn: seconds(c.RefreshExpiresIn),
+	}
+	if !c.Token.IsZero() {
+		s.ExpiresIn = seconds(c.ExpiresIn)
+	}
+	if len(c.Extra) > 0 {
+		s.Extra = make(map[string]string, len(c.Extra))
+		for name, value := range c.Extra {
+			s.Extra[name] = show(value, reveal)
+		}
+	}
+	if c.Lease.ID != "" {
+		s.Lease = &shownLease{Holder: c.Lease.Holder, EndsIn: c.Lease.EndsIn.Seconds()}
+	}
+	if f := c.Failure; f.Class != "" {
+		s.Failure = &shownFailure{Class: string(f.Class), Code: f.Code, Reason: f.Reason, Count: f.Count, By: f.By,
+			Ago: f.Ago.Seconds(), RetryIn: max(0, f.RetryIn.Seconds())}
+	}
+	if c.Interrupted.By != "" {
+		s.Interrupted = &shownEvent{By: c.Interrupted.By, Ago: c.Interrupted.Ago.Seconds()}
+	}
+	if c.Refreshed.By != "" {
+		s.Refreshed = &shownEvent{By: c.Refreshed.By, Ago: c.Refreshed.Ago.Seconds(), TookMS: c.Refreshed.Took.Seconds() * 1000}
+	}
+	return s
+}
+
+// stateName says in a word what may be done with the credential.
+func stateName(c credentials.Credential) string {
+	switch c.State(credentials.Secret{}) {
+	case credentials.Leased:
+		return "being refreshed"
+	case credentials.Fresh:
+		return "fresh"
+	case credentials.Dead:
+		return "dead"
+	case credentials.BackingOff:
+		return "backing off"
+	}
+	switch {
+	case c.Token.IsZero():
+		return "no token yet"
+	case c.ExpiresIn <= 0:
+		return "expired"
+	}
+	return "due"
+}
+
+// lines is the credential for people.
+func (s shown) lines(c credentials.Credential) string {
+	var b strings.Builder
+	out := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	line := func(name, value string) { _, _ = fmt.Fprintf(out, "%s\t%s\n", name, value) }
+	line("credential", c.Key.String())
+	line("state", s.State)
+	line("token", orNone(s.Token))
+	line("refresh token", orNone(s.RefreshToken))
+	for _, name := range slices.Sorted(maps.Keys(s.Extra)) {
+		line("extra "+name, s.Extra[name])
+	}
+	if !c.Token.IsZero() {
+		line("expires", in(c.ExpiresIn))
+	}
+	line("due", in(c.DueIn))
+	if c.RefreshExpiresIn != credentials.Never {
+		line("refresh token expires", in(c.RefreshExpiresIn))
+	}
+	if s.Lease != nil {
+		line("lease", fmt.Sprintf("of %s, ends %s", c.Lease.Holder, in(c.Lease.EndsIn)))
+	}
+	if s.Refreshed != nil {
+		line("refreshed", fmt.Sprintf("%s by %s, took %s", in(-c.Refreshed.Ago), c.Refreshed.By, span(c.Refreshed.Took)))
+	}
+	if s.Interrupted != nil {
+		line("interrupted", fmt.Sprintf("an exchange of %s, begun %s, whose outcome is unknown", c.Interrupted.By, in(-c.Interrupted.Ago)))
+	}
+	if f := c.Failure; f.Class != "" {
+		line("failure", strings.Join(strings.Fields(fmt.Sprintf("%s %s %s", f.Class, f.Code, f.Reason)), " "))
+		line("failed", fmt.Sprintf("%s, last %s by %s", count(f.Count, "time"), in(-f.Ago), f.By))
+		if f.RetryIn > 0 {
+			line("next attempt", in(f.RetryIn))
+		}
+	}
+	_ = out.Flush() // to a strings.Builder
+	return b.String()
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pressly/goose/v3"
+	"github.com/urfave/cli/v3"
+
+	"github.com/latchkey-go/latchkey/migrations"
+)
+
+func migrateCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "migrate",
+		Usage:       "make the credentials table, take it back, or say where it stands",
+		Description: "Example: MYSQL_DSN='user:password@tcp(host:3306)/database' demo migrate up",
+		Commands: []*cli.Command{
+			{
+				Name:        "up",
+				Usage:       "apply the migrations that are not applied yet; any number of processes may do so at once",
+				Description: "Example: demo migrate up",
+				Action:      migrateUp,
+			},
+			{
+				Name:        "down",
+				Usage:       "take back the newest migration; taking back the first drops the table with every token in it",
+				Description: "Example: demo migrate down --yes",
+				Flags:       []cli.Flag{&cli.BoolFlag{Name: "yes", Usage: "confirms that what the migration made is dropped, tokens and all"}},
+				Action:      migrateDown,
+			},
+			{
+				Name:        "status",
+				Usage:       "list the migrations and which of them are applied",
+				Description: "Example: demo migrate status --json",
+				Action:      migrateStatus,
+			},
+		},
+		Action: chooseSubcommand,
+	}
+}
+
+type migration struct {
+	Version int64  `json:"version"`
+	Name    string `json:"name"`
+	Applied bool   `json:"applied"`
+}
+
+func migrateUp(ctx context.Context, cmd *cli.Command) (err error) {
+	s, err := findServer(ctx, cmd, noPrivate)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	results, err := migrations.Up(ctx, s.db, nil)
+	if err != nil {
+		return err
+	}
+	applied := []migration{}
+	for _, r := range results {
+		applied = append(applied, migration{Version: r.Source.Version, Name: r.Source.Path, Applied: true})
+	}
+	return emit(cmd, map[string]any{"applied": applied}, func() string {
+		if len(applied) == 0 {
+			return "nothing to apply: the table is up to date\n"
+		}
+		return migrationLines("applied", applied)
+	})
+}
+
+func migrateDown(ctx context.Context, cmd *cli.Command) (err error) {
+	if !cmd.Bool("yes") {
+		return usagef(cmd, "migrate down drops what the migration made, tokens and all; confirm with --yes")
+	}
+	s, err := findServer(ctx, cmd, noPrivate)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	result, err := migrations.Down(ctx, s.db, nil)
+	if errors.Is(err, goose.ErrNoNextVersion) {
+		return errors.New("no migration is applied, so that there is none to take back")
+	}
+	if err != nil {
+		return err
+	}
+	reverted := migration{Version: result.Source.Version, Name: result.Source.Path}
+	return emit(cmd, map[string]any{"reverted": []migration{reverted}}, func() string {
+		return migrationLines("taken back", []migration{reverted})
+	})
+}
+
+func migrateStatus(ctx context.Context, cmd *cli.Command) (err error) {
+	s, err := findServer(ctx, cmd, noPrivate)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	known, err := migrations.Status(ctx, s.db, nil)
+	if err != nil {
+		return err
+	}
+	list := []migration{}
+	for _, m := range known {
+		list = append(list, migration(m))
+	}
+	return emit(cmd, map[string]any{"migrations": list}, func() string {
+		var b strings.Builder
+		for _, m := range list {
+			state := "pending"
+			if m.Applied {
+				state = "applied"
+			}
+			b.WriteString(migrationLines(state, []migration{m}))
+		}
+		return b.String()
+	})
+}
+
+func migrationLines(state string, list []migration) string {
+	var b strings.Builder
+	for _, m := range list {
+		fmt.Fprintf(&b, "%-10s  %s\n", state, m.Name)
+	}
+	return b.String()
+}
