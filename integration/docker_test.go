@@ -1,0 +1,262 @@
+package integration_test
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/log"
+	"github.com/testcontainers/testcontainers-go/wait"
+)
+
+// Bounds of what Docker does.
+const (
+	dockerAnswers = 15 * time.Second
+	imagePulled   = 3 * time.Minute
+	serverReady   = 2 * time.Minute
+)
+
+// image is the container's.
+func image() string { return cmp.Or(os.Getenv("MYSQL_IMAGE"), "mysql:9.7") }
+
+// container is a server in a container. A second process of this program keeps it and removes it when its stdin ends:
+// the tests may end in any way, by an interrupt, a time-out's panic or SIGKILL, and no container is left.
+// (testcontainers' own reaper does the same from a container, whose image is one more to get.)
+type container struct {
+	dsn    string
+	keeper *exec.Cmd
+	stdin  io.Closer
+}
+
+// dockerAbsent says why there is no Docker, or no image in it, which is no failure of the tests.
+type dockerAbsent struct{ reason string }
+
+func (d *dockerAbsent) Error() string { return d.reason }
+
+// keeperSays is the one line that the keeper writes: the DSN, or why there is none.
+type keeperSays struct{ DSN, Absent, Failed string }
+
+func startContainer() (*container, error) {
+	keeper, err := roleCommand("keeper")
+	if err != nil {
+		return nil, err
+	}
+	keeper.Stderr = os.Stderr
+	stdin, err := keeper.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := keeper.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := keeper.Start(); err != nil {
+		return nil, err
+	}
+	c := &container{keeper: keeper, stdin: stdin}
+	var said keeperSays
+	line, err := bufio.NewReader(stdout).ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &said)
+	}
+	switch {
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("the container's keeper: %w", err), c.stop())
+	case said.Absent != "":
+		return nil, errors.Join(&dockerAbsent{said.Absent}, c.stop())
+	case said.Failed != "":
+		return nil, errors.Join(errors.New(said.Failed), c.stop())
+	}
+	c.dsn = said.DSN
+	return c, nil
+}
+
+// stop returns when the container is gone.
+func (c *container) stop() error {
+	_ = c.stdin.Close()
+	// A keeper that hangs is Docker's fault; Kill makes Wait return.
+	giveUp := time.AfterFunc(time.Minute, func() { _ = c.keeper.Process.Kill() })
+	defer giveUp.Stop()
+	if err := c.keeper.Wait(); err != nil {
+		return fmt.Errorf("remove the container: %w", err)
+	}
+	return nil
+}
+
+// keep is the keeper: it starts the container, says how to reach it, and removes it when stdin ends.
+func keep(stdin io.Reader, stdout io.Writer) error {
+	ctx, end := context.WithCancel(context.Background())
+	// An interrupt reaches the tests too, and their end is what counts; after it, nobody reads what is written here.
+	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin)
+		end()
+	}()
+	go func() {
+		<-terminated
+		end()
+	}()
+
+	log.SetDefault(log.NewNoopLogger())
+	setUnlessSet("TESTCONTAINERS_RYUK_DISABLED", "true")
+	if _, err := os.Stat("/.dockerenv"); err == nil {
+		// Here testcontainers would take the bridge's gateway for the host, though Docker may run beside this process.
+		setUnlessSet("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
+	}
+	dsn, remove, err := runContainer(ctx)
+	defer remove()
+	said := keeperSays{DSN: dsn}
+	var absent *dockerAbsent
+	if errors.As(err, &absent) {
+		said.Absent = err.Error()
+	} else if err != nil {
+		said.Failed = err.Error()
+	}
+	if err := json.NewEncoder(stdout).Encode(said); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return remove()
+}
+
+func setUnlessSet(name, value string) {
+	if _, set := os.LookupEnv(name); !set {
+		_ = os.Setenv(name, value) // fails for odd names alone
+	}
+}
+
+// runContainer starts a server. remove removes the container, after an error too, and may be called again. When ctx
+// ends, only the wait for the server does: Docker may make a container although its client has left.
+func runContainer(ctx context.Context) (dsn string, remove func() error, err error) {
+	remove = func() error { return nil }
+	if err := findImage(ctx); err != nil {
+		return "", remove, err
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverReady)
+	defer cancel()
+	config := mysql.NewConfig()
+	config.User, config.Passwd, config.Net, config.Logger = "root", rand.Text(), "tcp", &mysql.NopLogger{}
+	c, err := testcontainers.GenericContainer(bounded, testcontainers.GenericContainerRequest{
+		ContainerRequest: testcontainers.ContainerRequest{
+			Image:        image(),
+			Env:          map[string]string{"MYSQL_ROOT_PASSWORD": config.Passwd},
+			ExposedPorts: []string{"3306/tcp"},
+			WaitingFor:   sqlPing{config, ctx},
+		},
+		Started: true,
+	})
+	remove = func() error {
+		return testcontainers.TerminateContainer(c, testcontainers.StopTimeout(0))
+	}
+	if err != nil {
+		return "", remove, fmt.Errorf("a container of %s: %w", image(), err)
+	}
+	return config.FormatDSN(), remove, nil
+}
+
+// findImage reports, as a *dockerAbsent, that Docker does not answer or has no image to run.
+func findImage(ctx context.Context) error {
+	type answer struct {
+		provider *testcontainers.DockerProvider
+		err      error
+	}
+	answered := make(chan answer, 1)
+	go func() { // it takes no context
+		provider, err := testcontainers.NewDockerProvider()
+		if err == nil {
+			err = provider.Health(ctx)
+		}
+		answered <- answer{provider, err}
+	}()
+	var docker answer
+	select {
+	case docker = <-answered:
+	case <-time.After(dockerAnswers):
+		docker.err = fmt.Errorf("nothing for %v", dockerAnswers)
+	}
+	if docker.err != nil {
+		why, _, _ := strings.Cut(docker.err.Error(), "\n")
+		return &dockerAbsent{fmt.Sprintf("Docker does not answer (%s)", why)}
+	}
+	defer func() { _ = docker.provider.Close() }()
+
+	ctx, cancel := context.WithTimeout(ctx, imagePulled)
+	defer cancel()
+	if _, err := docker.provider.Client().ImageInspect(ctx, image()); err == nil {
+		return nil
+	}
+	if err := docker.provider.PullImage(ctx, image()); err != nil {
+		return &dockerAbsent{fmt.Sprintf("the image %s is neither present nor can it be pulled (%v)", image(), err)}
+	}
+	return nil
+}
+
+// sqlPing waits for the server to answer over TCP, which is when it is ready whatever its log says.
+type sqlPing struct {
+	config *mysql.Config   // WaitUntilReady fills in the address
+	wanted context.Context // ends when nobody waits for the server any more
+}
+
+// WaitUntilReady implements [wait.Strategy].
+func (p sqlPing) WaitUntilReady(ctx context.Context, target wait.StrategyTarget) error {
+	for {
+		err := p.ping(ctx, target)
+		if err == nil {
+			return nil
+		}
+		if state, stateErr := target.State(ctx); stateErr == nil && !state.Running {
+			return fmt.Errorf("it ended with exit status %d: %s", state.ExitCode, lastLog(ctx, target))
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-p.wanted.Done():
+			return p.wanted.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("it did not get ready: %w", err)
+		}
+	}
+}
+
+func (p sqlPing) ping(ctx context.Context, target wait.StrategyTarget) error {
+	host, err := target.Host(ctx)
+	if err != nil {
+		return err
+	}
+	port, err := target.MappedPort(ctx, "3306/tcp")
+	if err != nil {
+		return err
+	}
+	p.config.Addr = net.JoinHostPort(host, port.Port())
+	db := open(p.config)
+	defer func() { _ = db.Close() }()
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err = db.ExecContext(ctx, "DO 1")
+	return err
+}
+
+func lastLog(ctx context.Context, target wait.StrategyTarget) string {
+	logs, err := target.Logs(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = logs.Close() }()
+	text, _ := io.ReadAll(logs)
+	return strings.TrimSpace(string(text[max(0, len(text)-1000):]))
+}

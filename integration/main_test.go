@@ -1,0 +1,152 @@
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/latchkey-go/latchkey/internal/localmysql"
+	"github.com/latchkey-go/latchkey/internal/storm"
+)
+
+// servers are what the tests run on: the reference server and, beside a container, a MariaDB.
+var servers []*server
+
+func TestMain(m *testing.M) {
+	if storm.IsWorker() {
+		if err := storm.Worker(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if role := os.Getenv(roleEnv); role != "" {
+		os.Exit(playRole(role))
+	}
+	flag.Parse()
+	os.Exit(runOnServers(m))
+}
+
+func runOnServers(m *testing.M) int {
+	if flag.Lookup("test.list").Value.String() != "" {
+		return m.Run()
+	}
+	raiseParallel()
+	stop, err := chooseServers()
+	defer stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "server:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// raiseParallel lets more tests run at once than there are processors, unless the command line says how many: they wait
+// for the servers' disks and for leases to end.
+func raiseParallel() {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", "8") // the flag exists, and 8 is a number
+	}
+}
+
+// chooseServers fills in servers and says which they are. stop ends those that were started, after an error too. What
+// is not stopped, because the program was killed, ends by itself.
+func chooseServers() (stop func(), err error) {
+	var stops []func() error
+	stop = func() {
+		for _, stop := range stops {
+			if err := stop(); err != nil {
+				fmt.Fprintln(os.Stderr, "server:", err)
+			}
+		}
+	}
+	use := func(dsn, where string) error {
+		s, err := newServer(dsn)
+		if err == nil {
+			fmt.Printf("server: %s (%s)\n", s.version, where)
+			servers = append(servers, s)
+		}
+		return err
+	}
+	private := func(program string) error {
+		s, err := localmysql.Start(context.Background(), &localmysql.Options{Program: program})
+		if err != nil {
+			return err
+		}
+		stops = append(stops, s.Stop)
+		return use(s.DSN(""), "private, "+program)
+	}
+
+	required := os.Getenv("REQUIRE_DOCKER") != "" && os.Getenv("REQUIRE_DOCKER") != "0"
+	if dsn := os.Getenv("TEST_MYSQL_DSN"); dsn != "" && !required {
+		return stop, use(dsn, "TEST_MYSQL_DSN")
+	}
+	container, err := startContainer()
+	var absent *dockerAbsent
+	switch {
+	case err == nil:
+		stops = append(stops, container.stop)
+		if err := use(container.dsn, "docker, "+image()); err != nil {
+			return stop, err
+		}
+		program := findMariaDB()
+		if program == "" || servers[0].mariadb {
+			fmt.Println("server: no mariadbd to run beside it; the tests run on this one alone")
+			return stop, nil
+		}
+		return stop, private(program)
+	case !errors.As(err, &absent):
+		return stop, err
+	case required:
+		return stop, fmt.Errorf("REQUIRE_DOCKER is set, but %w", err)
+	}
+	program, findErr := localmysql.Find()
+	if findErr != nil {
+		return stop, fmt.Errorf("%w, TEST_MYSQL_DSN names no server, and neither mysqld nor mariadbd is installed "+
+			"(Debian, Ubuntu: apt-get install mariadb-server-core)", err)
+	}
+	if err := private(program); err != nil {
+		return stop, err
+	}
+	fmt.Printf("server: not in a container, since %v\n", err)
+	return stop, nil
+}
+
+// findMariaDB returns the path of an installed mariadbd, or "".
+func findMariaDB() string {
+	for _, name := range []string{"mariadbd", "/usr/sbin/mariadbd", "/usr/local/sbin/mariadbd", "/usr/libexec/mariadbd"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// newServer connects to the server of that DSN and asks for its version.
+func newServer(dsn string) (*server, error) {
+	config, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return nil, errors.New("the DSN cannot be read; it looks like user:password@tcp(host:3306)/")
+	}
+	config.DBName, config.InterpolateParams, config.ParseTime = "", false, false
+	config.Logger = &mysql.NopLogger{}
+	s := &server{config: config, admin: open(config)}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	var version string
+	if err := s.admin.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+		return nil, fmt.Errorf("the server at %s: %w", config.Addr, err)
+	}
+	s.version = localmysql.VersionName(version)
+	s.mariadb = s.product() == "MariaDB"
+	return s, nil
+}

@@ -1,0 +1,212 @@
+package integration_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/latchkey-go/latchkey/migrations"
+)
+
+// shapeOf is the table as the server describes it.
+func shapeOf(t *testing.T, db *sql.DB, table string) string {
+	t.Helper()
+	var name, shape string
+	if err := db.QueryRowContext(bounded(t), "SHOW CREATE TABLE `"+table+"`").Scan(&name, &shape); err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(` AUTO_INCREMENT=\d+`).ReplaceAllString(shape, "")
+}
+
+func tables(t *testing.T, db *sql.DB) string {
+	t.Helper()
+	return query[string](t, db, `SELECT COALESCE(GROUP_CONCAT(table_name ORDER BY table_name SEPARATOR ' '), '')
+		FROM information_schema.tables WHERE table_schema = DATABASE()`)
+}
+
+// applied fails the test unless Status lists every migration as applied, or none.
+func applied(t *testing.T, db *sql.DB, opts *migrations.Options, want bool) {
+	t.Helper()
+	status, err := migrations.Status(bounded(t), db, opts)
+	if err != nil {
+		t.Fatalf("Status: %v", err)
+	}
+	if len(status) == 0 {
+		t.Fatal("Status lists no migration")
+	}
+	for i, m := range status {
+		equal(t, "Version of "+m.Name, m.Version, int64(i+1))
+		equal(t, m.Name+" is applied", m.Applied, want)
+	}
+}
+
+func downAll(t *testing.T, db *sql.DB, opts *migrations.Options) {
+	t.Helper()
+	for {
+		_, err := migrations.Down(bounded(t), db, opts)
+		if errors.Is(err, goose.ErrNoNextVersion) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("Down: %v", err)
+		}
+	}
+}
+
+func TestMigrateUpDownUp(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		for _, params := range []string{"", interpolated, "parseTime=true", "multiStatements=true&sql_mode=%27%27", "charset=latin1"} {
+			db := s.open(t, s.database(t), params)
+			applied(t, db, nil, false)
+			migrate(t, db, nil)
+			applied(t, db, nil, true)
+			first := shapeOf(t, db, "credentials")
+			seed(t, newStore(t, db), alice)
+			migrate(t, db, nil) // which finds nothing to do
+			get(t, newStore(t, db), alice)
+
+			downAll(t, db, nil)
+			applied(t, db, nil, false)
+			equal(t, "tables after Down with "+params, tables(t, db), "credentials_migrations")
+			migrate(t, db, nil)
+			applied(t, db, nil, true)
+			equal(t, "the schema after up, down, up with "+params, shapeOf(t, db, "credentials"), first)
+			if err := newStore(t, db).Check(bounded(t)); err != nil {
+				t.Errorf("Check: %v", err)
+			}
+		}
+	})
+}
+
+// TestMigrateConcurrently: the first time, and once more when the version table is there (goose has its losers sleep for
+// a second after they met over its creation, which hides what they would do otherwise).
+func TestMigrateConcurrently(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		database := s.database(t)
+		db := s.open(t, database, "")
+		upConcurrently(t, s, database)
+		applied(t, db, nil, true)
+		downAll(t, db, nil)
+		upConcurrently(t, s, database)
+		applied(t, db, nil, true)
+		equal(t, "rows of applied migrations", query[int](t, db, "SELECT COUNT(*) FROM credentials_migrations WHERE version_id = 1"), 1)
+	})
+}
+
+func upConcurrently(t *testing.T, s *server, database string) {
+	t.Helper()
+	const n = 16
+	results, errs := make([][]*goose.MigrationResult, n), make([]error, n)
+	var migrating sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		db := s.open(t, database, "")
+		execute(t, db, "DO 1") // so that all are connected when they start
+		migrating.Go(func() {
+			<-start
+			results[i], errs[i] = migrations.Up(bounded(t), db, nil)
+		})
+	}
+	close(start)
+	migrating.Wait()
+	appliers := 0
+	for i := range n {
+		if errs[i] != nil {
+			t.Errorf("Up: %v", errs[i])
+		}
+		if len(results[i]) > 0 {
+			appliers++
+		}
+	}
+	equal(t, "how many of them applied something", appliers, 1)
+}
+
+func TestMigrateInProcesses(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		database := s.database(t)
+		inProcesses(t, 4, "migrator", work{DSN: s.dsn(database, "")})
+		applied(t, s.open(t, database, ""), nil, true)
+	})
+}
+
+// TestMigrateOwnTables: nothing but the two tables of that name is touched, neither another set of ours nor the host's
+// own goose.
+func TestMigrateOwnTables(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		db := s.open(t, s.database(t), "")
+		execute(t, db, `CREATE TABLE goose_db_version (id SERIAL, version_id BIGINT NOT NULL, is_applied BOOLEAN NOT NULL,
+			tstamp TIMESTAMP NULL DEFAULT NOW())`)
+		execute(t, db, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (42, TRUE)")
+		acme := &migrations.Options{Table: "Acme_tokens"}
+		migrate(t, db, acme)
+		applied(t, db, acme, true)
+		equal(t, "tables", tables(t, db), "Acme_tokens Acme_tokens_migrations goose_db_version")
+		migrate(t, db, nil)
+		equal(t, "the schema under another name", strings.Replace(shapeOf(t, db, "Acme_tokens"), "Acme_tokens", "credentials", 1),
+			strings.ReplaceAll(shapeOf(t, db, "credentials"), "credentials_chk", "Acme_tokens_chk"))
+		downAll(t, db, nil)
+		applied(t, db, acme, true)
+		equal(t, "tables", tables(t, db), "Acme_tokens Acme_tokens_migrations credentials_migrations goose_db_version")
+		equal(t, "rows of the host's goose", query[string](t, db, "SELECT GROUP_CONCAT(version_id) FROM goose_db_version"), "42")
+	})
+}
+
+// TestSchemaIsWhatUpMakes: a host may apply the SQL with another tool.
+func TestSchemaIsWhatUpMakes(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		migrated, other := s.open(t, s.migrated(t), ""), s.open(t, s.database(t), "")
+		schema, err := migrations.Schema(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for statement := range strings.SplitSeq(schema, ";\n") {
+			if strings.TrimSpace(statement) != "" {
+				execute(t, other, statement)
+			}
+		}
+		equal(t, "the table that Schema makes", shapeOf(t, other, "credentials"), shapeOf(t, migrated, "credentials"))
+		migrate(t, other, nil) // and a later Up finds it there
+	})
+}
+
+func TestMigrateRefusesNewerDatabase(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		db := s.open(t, s.migrated(t), "")
+		shape := shapeOf(t, db, "credentials")
+		execute(t, db, "INSERT INTO credentials_migrations (version_id, is_applied) VALUES (999, TRUE)")
+		for name, call := range map[string]func(context.Context) error{
+			"Up":     func(ctx context.Context) error { _, err := migrations.Up(ctx, db, nil); return err },
+			"Down":   func(ctx context.Context) error { _, err := migrations.Down(ctx, db, nil); return err },
+			"Status": func(ctx context.Context) error { _, err := migrations.Status(ctx, db, nil); return err },
+		} {
+			if err := call(bounded(t)); !errors.Is(err, migrations.ErrNewer) || !strings.Contains(err.Error(), "999") {
+				t.Errorf("%s of a newer database: got error %v, want ErrNewer with its version", name, err)
+			}
+		}
+		equal(t, "the schema", shapeOf(t, db, "credentials"), shape)
+	})
+}
+
+// TestMigrateBadInput: a context that has ended, and names that are none.
+func TestMigrateBadInput(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		db := s.open(t, s.migrated(t), "")
+		ctx, cancel := context.WithCancel(bounded(t))
+		cancel()
+		if _, err := migrations.Up(ctx, db, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("Up under a context that has ended: got error %v, want context.Canceled", err)
+		}
+		for _, table := range []string{"a b", "a`b", "x;y", "ü", strings.Repeat("x", 51)} {
+			if _, err := migrations.Up(bounded(t), db, &migrations.Options{Table: table}); err == nil {
+				t.Errorf("Up with the table name %q: got no error", table)
+			}
+		}
+		idle(t, db)
+	})
+}
