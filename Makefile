@@ -1,0 +1,23 @@
+# make test RACE= runs without the race detector, which needs a C compiler.
+RACE = -race
+
+.PHONY: help demo test lint bench
+
+help:
+	@echo 'make demo    one refresh per expiry, shown with real processes; finds or installs a MySQL server'
+	@echo 'make test    every test; REQUIRE_DOCKER=1 insists on MySQL in Docker'
+	@echo 'make lint    gofmt, vet, staticcheck, tidy, what services link'
+	@echo 'make bench   the benchmarks, at 1 and 4 goroutines'
+
+demo:
+	@.ci/ensure-server demo
+	@go run ./cmd/demo storm
+
+test:
+	@.ci/test $(RACE) ./...
+
+lint:
+	@.ci/lint
+
+bench:
+	@.ci/test -run '^$$' -bench . -benchmem -cpu 1,4 -timeout 30m ./credentials/ ./integration/
