@@ -3,11 +3,9 @@ package integration_test
 import (
 	"os"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -59,19 +57,6 @@ func benchSeconds(b *testing.B, rows int) time.Duration {
 	return time.Duration(benchNumber(b, "SECONDS", standard)) * time.Second
 }
 
-// firstProcs has GOMAXPROCS with which each benchmark ran first.
-var firstProcs sync.Map
-
-// processorsAlike skips all but the first number of -cpu: the work is done by processes of their own.
-func processorsAlike(b *testing.B) {
-	procs := runtime.GOMAXPROCS(0)
-	if first, again := firstProcs.LoadOrStore(b.Name(), procs); again && first != procs {
-		b.Skip("the keepers are processes of their own, for which -cpu does not count")
-	}
-	runtime.GOMAXPROCS(runtime.NumCPU()) // the endpoint is here
-	b.Cleanup(func() { runtime.GOMAXPROCS(procs) })
-}
-
 // questions is how many statements the server has got, this one included.
 func (s *server) questions(t testing.TB) int {
 	t.Helper()
@@ -107,7 +92,6 @@ func (s *server) renewerWork(database, tokenURL string) renewerWork {
 
 // BenchmarkKeeperShare has 8 processes renew 10,000 rows that are due, with as many exchanges.
 func BenchmarkKeeperShare(b *testing.B) {
-	processorsAlike(b)
 	const rows = 10_000
 	for b.Loop() {
 		shareDue(b, servers[0], rows)
@@ -118,7 +102,6 @@ func BenchmarkKeeperShare(b *testing.B) {
 // BenchmarkKeeperPace has rows become due at the pace of a million an hour. The keepers should hold it: renewals/s is near
 // due/s, and longest_due, from due to presented, remains some seconds.
 func BenchmarkKeeperPace(b *testing.B) {
-	processorsAlike(b)
 	s := servers[0]
 	rows := benchNumber(b, "ROWS", 100_000)
 	lasts := benchSeconds(b, rows)
@@ -162,7 +145,6 @@ func BenchmarkKeeperPace(b *testing.B) {
 // go over HTTP to an endpoint that shares the processors; those of local/s are a pause in the keeper. The three take
 // turns, and the figures are the means.
 func BenchmarkKeeperSaturation(b *testing.B) {
-	processorsAlike(b)
 	const turns, warmUp = 2, 3 * time.Second
 	s := servers[0]
 	rows := benchNumber(b, "ROWS", 100_000)
@@ -262,7 +244,6 @@ func captureWrites(b *testing.B, s *server, database string) (bare bareWrites) {
 // BenchmarkKeeperOutage has the provider refuse everything for a while, at the pace of a million rows an hour, and then
 // answer again. Until then it should get few calls, and afterwards in no second more than twice the pace.
 func BenchmarkKeeperOutage(b *testing.B) {
-	processorsAlike(b)
 	s := servers[0]
 	outage := time.Duration(benchNumber(b, "OUTAGE", 30)) * time.Second
 	const before, tail = 15 * time.Second, 10 * time.Second

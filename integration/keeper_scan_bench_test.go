@@ -16,7 +16,6 @@ import (
 // The second half is measured while an open snapshot (a backup, say) keeps the server from removing what claims take out
 // of the index: history_batch is the median then, history_last that of the last tenth.
 func BenchmarkKeeperDueScan(b *testing.B) {
-	processorsAlike(b)
 	const looks, batch = 300, 16
 	s := servers[0]
 	most := benchNumber(b, "ROWS", 100_000)
@@ -100,7 +99,6 @@ func BenchmarkKeeperDueScan(b *testing.B) {
 // BenchmarkKeeperHistory is the same under a snapshot that stays open while many are claimed: what a look and a claim of a
 // batch cost before, and after 50,000 claims.
 func BenchmarkKeeperHistory(b *testing.B) {
-	processorsAlike(b)
 	const claims, most, batch, looks = 50_000, 1000, 16, 15
 	s, ctx := servers[0], context.Background()
 	for b.Loop() {
