@@ -207,8 +207,9 @@ func (m *Manager) Source(key Key) (*Source, error) {
 }
 
 // Close lets the exchanges that are under way in this process end and saves their results; callers that wait for them
-// get them, callers that wait for another process's get [ErrClosed]. From then on cached tokens are served while they are valid, and everything else gets [ErrClosed]. If ctx ends first, Close
-// returns its error, and results that could not be saved are lost.
+// get them, callers that wait for another process's get [ErrClosed]. From then on cached tokens are served while they
+// are valid, and everything else gets [ErrClosed]. If ctx ends first, Close returns its error, and results that could
+// not be saved are lost.
 func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Lock()
 	if !m.isClosing() {

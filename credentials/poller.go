@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// poller watches rows that another process holds the lease of, or may take it of at any time, all of a manager's in one statement, so that the load on the
-// store depends on the number of processes and not on that of callers or credentials. Its goroutine lives while there
-// is something to watch.
+// poller watches the rows that another process may renew: those whose lease it holds, and those that it may take the
+// lease of at any time. It asks for all of a manager's in one statement, so that the load on the store depends on the
+// number of processes and not on that of callers or credentials. Its goroutine lives while there is something to watch.
 type poller struct {
 	store   Store
 	timeout time.Duration        // of one statement
