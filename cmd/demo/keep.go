@@ -23,13 +23,7 @@ On a terminal it shows on stderr how each service is doing, else it logs there w
 interrupted (Ctrl-C, SIGTERM) it lets the exchanges end that are under way, says what was done, and exits with status 0.
 
 Example: CLIENT_SECRET=… demo keep --service xero --token-url https://identity.xero.com/connect/token --client-id 1234 --rate 5`,
-		Flags: append(providerFlags(),
-			&cli.StringSliceFlag{Name: "service", Required: true, Usage: "the `NAME` of a service of that provider; may be repeated"},
-			&cli.FloatFlag{Name: "rate", Usage: "exchanges per second that it begins for each service; 0: no limit but --parallel"},
-			&cli.IntFlag{Name: "parallel", Value: credentials.DefaultKeepParallel, Usage: "exchanges that it makes for each service at the same time"},
-			&cli.DurationFlag{Name: "keep-alive", Usage: "renews what was not used for so long, whatever the token's life, since the provider ends idle grants; 0: it does not"},
-			&cli.DurationFlag{Name: "ahead", Usage: "how long before its end a token is renewed; 0: in the last fifth of its life, at most 5m before"},
-		),
+		Flags:  append(providerFlags(), policyFlags()...),
 		Action: runKeep,
 	}
 }
@@ -38,12 +32,7 @@ func runKeep(ctx context.Context, cmd *cli.Command) error {
 	if cmd.Args().Present() {
 		return usagef(cmd, "keep takes no arguments, got %q; --service names the service", cmd.Args().First())
 	}
-	if cmd.Int("parallel") == 0 { // which to the library means its default
-		return usagef(cmd, "--parallel is 0; at least 1 is needed")
-	}
-	services, err := servicesOf(ctx, cmd, credentials.Service{
-		KeepRate: cmd.Float("rate"), KeepParallel: cmd.Int("parallel"), KeepAlive: cmd.Duration("keep-alive"), RefreshAhead: cmd.Duration("ahead"),
-	})
+	services, err := servicesOf(ctx, cmd)
 	if err != nil {
 		return err
 	}

@@ -91,6 +91,24 @@ func TestRefreshDue(t *testing.T) {
 	}
 }
 
+// TestRefreshDueByPolicy has tokens of an hour renewed, which are due 5 minutes before they end unless a flag says other.
+func TestRefreshDueByPolicy(t *testing.T) {
+	useServer(t, "refresh_policy")
+	ok(t, "", "migrate", "up")
+	p := startProvider(t, provider.Options{Lifetime: time.Hour})
+	for service, flags := range map[string][]string{
+		"ahead": {"--ahead", "25m"},
+		"idle":  {"--keep-alive", "35m"},
+	} {
+		putDue(t, p, service, "alice")
+		ok(t, "", slices.Concat([]string{"refresh", "--due"}, providerArgs(p, service), flags)...)
+		due := ok(t, "", "get", service, "alice")["due_in"].(float64)
+		if dueIn := time.Duration(due * float64(time.Second)); dueIn > 35*time.Minute || dueIn < 30*time.Minute {
+			t.Errorf("%s: due in %v, want 35 minutes, or little less", flags, dueIn)
+		}
+	}
+}
+
 func TestRefreshDueWithTheProviderDown(t *testing.T) {
 	useServer(t, "refresh_down")
 	ok(t, "", "migrate", "up")
@@ -128,14 +146,16 @@ func TestKeepAndRefreshDueCommandLines(t *testing.T) {
 		want string
 	}{
 		"a key and due":          {[]string{"refresh", "--due", "--service", "xero", "xero"}, "takes no arguments"},
-		"due without service":    {[]string{"refresh", "--due"}, "--due needs --service"},
+		"due without service":    {[]string{"refresh", "--due"}, "--service is missing"},
 		"neither key nor due":    {[]string{"refresh"}, "SERVICE [ACCOUNT]"},
 		"service without due":    {[]string{"refresh", "--service", "xero", "xero"}, "--service is for --due"},
+		"rate without due":       {[]string{"refresh", "--rate", "5", "xero"}, "--rate is for --due"},
+		"negative rate with due": {[]string{"refresh", "--due", "--service", "xero", "--rate", "-1"}, "KeepRate is -1"},
 		"reveal with due":        {[]string{"refresh", "--due", "--service", "xero", "--reveal"}, "--reveal is not for --due"},
 		"odd service of refresh": {[]string{"refresh", "--due", "--service", "git hub"}, "service name"},
 		"odd timeout of refresh": {[]string{"refresh", "--due", "--service", "xero", "--timeout", "0s"}, "--timeout is 0s"},
 		"odd grant of keep":      {[]string{"keep", "--service", "xero", "--grant", "x"}, "--grant is"},
-		"keep of nothing":        {[]string{"keep"}, `"service" not set`},
+		"keep of nothing":        {[]string{"keep"}, "--service is missing"},
 		"keep of a key":          {[]string{"keep", "--service", "xero", "xero"}, "takes no arguments"},
 		"odd service of keep":    {[]string{"keep", "--service", "git hub"}, "service name"},
 		"odd timeout of keep":    {[]string{"keep", "--service", "xero", "--timeout", "-1s"}, "--timeout is -1s"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -32,10 +33,13 @@ not fail the command: it takes a new authorization.
 
 Example: CLIENT_SECRET=… demo refresh xero alice --token-url https://identity.xero.com/connect/token --client-id 1234
 Example: CLIENT_SECRET=… demo refresh --due --service xero --token-url https://identity.xero.com/connect/token --client-id 1234`,
-		Flags: append(providerFlags(),
-			&cli.BoolFlag{Name: "due", Usage: "renew all credentials that are due, and take no arguments"},
-			&cli.StringSliceFlag{Name: "service", Usage: "with --due, the `NAME` of a service of that provider; may be repeated"},
-			revealFlag(),
+		Flags: slices.Concat(
+			providerFlags(),
+			[]cli.Flag{
+				revealFlag(),
+				&cli.BoolFlag{Name: "due", Usage: "renew all credentials that are due, and take no arguments; the options below go with it"},
+			},
+			policyFlags(),
 		),
 		Action: runRefresh,
 	}
@@ -57,8 +61,10 @@ func runRefresh(ctx context.Context, cmd *cli.Command) error {
 	if cmd.Bool("due") {
 		return runRefreshDue(ctx, cmd)
 	}
-	if cmd.IsSet("service") {
-		return usagef(cmd, "--service is for --due; without it, the arguments name the credential")
+	for _, flag := range policyFlags() {
+		if name := flag.Names()[0]; cmd.IsSet(name) {
+			return usagef(cmd, "--%s is for --due; without it, the arguments name one credential", name)
+		}
 	}
 	key, err := keyOf(cmd)
 	if err != nil {

@@ -19,12 +19,10 @@ func runRefreshDue(ctx context.Context, cmd *cli.Command) error {
 	switch {
 	case cmd.Args().Present():
 		return usagef(cmd, "refresh --due takes no arguments, got %q; --service names the service", cmd.Args().First())
-	case !cmd.IsSet("service"):
-		return usagef(cmd, "--due needs --service: the token endpoint is that of which service?")
 	case cmd.IsSet("reveal"):
 		return usagef(cmd, "--reveal is not for --due, which shows no credentials")
 	}
-	services, err := servicesOf(ctx, cmd, credentials.Service{})
+	services, err := servicesOf(ctx, cmd)
 	if err != nil {
 		return err
 	}
@@ -62,31 +60,6 @@ func runRefreshDue(ctx context.Context, cmd *cli.Command) error {
 		}
 		return nil
 	})
-}
-
-// servicesOf gives that policy, with the provider of the flags, to each service that --service names.
-func servicesOf(ctx context.Context, cmd *cli.Command, policy credentials.Service) (credentials.Services, error) {
-	refresher, err := refresherOf(cmd)
-	if err != nil {
-		return nil, err
-	}
-	policy.Refresher = refresher
-	services := make(credentials.Services)
-	for _, name := range cmd.StringSlice("service") {
-		normalized, err := credentials.NormalizeService(name)
-		if err != nil {
-			return nil, &usageError{command: cmd.FullName(), err: err}
-		}
-		services[normalized] = policy
-	}
-	// NewManager would say the same, but it needs a server.
-	check := credentials.ServicesFunc(services.Service)
-	for _, name := range slices.Sorted(maps.Keys(services)) {
-		if _, err := check.Service(ctx, name); err != nil {
-			return nil, &usageError{command: cmd.FullName(), err: err}
-		}
-	}
-	return services, nil
 }
 
 // shownKept is what was done for a service, as it is printed.
