@@ -130,9 +130,10 @@ func extraSize(name string, value Secret) int {
 }
 
 // Credential is one row as a store gives it: what refreshers and operators see, the refresh token included. All its
-// durations were computed by the store's clock while the row was read; none is a wall-clock time of this host.
+// durations were computed by the store's clock while the row was read, at ReadAt; none is a wall-clock time of this host.
 type Credential struct {
-	Key Key
+	Key    Key
+	ReadAt Instant // never zero
 
 	// Row identifies the row: a credential that was deleted and made again has another. Version counts the writes to
 	// it; TokenVersion is the version of the claim or put that the token came from.

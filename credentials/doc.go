@@ -24,8 +24,9 @@
 //
 // Expirations and leases are written and compared by the database's clock alone. A process gets durations, and counts
 // them on its own monotonic clock from before the statement was sent, so that what it believes ends early and never
-// late. No two hosts' wall clocks are compared. On every slow path a process holds its wall clock's advance against its
-// monotonic clock's: where they differ, the host slept, and what was cached is dropped.
+// late. What it saves counts from what the database's clock showed at the claim, so that it ends no later if the save is
+// long on its way. No two hosts' wall clocks are compared. On every slow path a process holds its wall clock's advance
+// against its monotonic clock's: where they differ, the host slept, and what was cached is dropped.
 //
 // # Waiting
 //

@@ -128,7 +128,8 @@ func (t *trip) callRefresher(ctx context.Context, refresher Refresher, c Credent
 // renewal is what is saved of a success, as of now.
 func (t *trip) renewal(service Service, c Credential, result outcome) Renewal {
 	grant := result.grant.over(c)
-	sinceAnswer := t.m.now() - result.sent - result.took
+	sinceSent := t.m.now() - result.sent
+	sinceAnswer := sinceSent - result.took
 	atAnswer := func(lifetime time.Duration) time.Duration {
 		if lifetime == 0 || lifetime == Never {
 			return Never
@@ -146,7 +147,13 @@ func (t *trip) renewal(service Service, c Credential, result outcome) Renewal {
 	grant.RefreshLifetime = left(atAnswer(grant.RefreshLifetime))
 	// The end of a refresh token that was sent earlier is no reason for an exchange: this one did not move it.
 	dueIn := service.dueIn(lifetime, atAnswer(result.grant.RefreshLifetime))
-	return Renewal{Grant: grant, By: t.m.opts.Holder, DueIn: left(dueIn), Took: result.took}
+	return Renewal{
+		Grant: grant,
+		From:  c.ReadAt.Add(sinceSent), // early by the time between, as what is counted should be
+		By:    t.m.opts.Holder,
+		DueIn: left(dueIn),
+		Took:  result.took,
+	}
 }
 
 // save stores a success until that is done, whatever the store's trouble, for as long as the process lives; the

@@ -99,6 +99,48 @@ func TestNoEndOutlivesARepeatedSave(t *testing.T) {
 	})
 }
 
+// stoppedInSave is the store of a process that is stopped in a save, which takes effect when it goes on.
+type stoppedInSave struct {
+	*memstore.Store
+	meanwhile func()
+}
+
+func (s stoppedInSave) Save(ctx context.Context, fence credentials.Fence, renewal credentials.Renewal) error {
+	s.meanwhile()
+	return s.Store.Save(context.WithoutCancel(ctx), fence, renewal)
+}
+
+// However long a save is on its way, its token ends when it was going to.
+func TestSlowSaveMakesNoTokenLiveLonger(t *testing.T) {
+	for name, meanwhile := range map[string]func(*world){
+		"nobody else came": func(*world) { time.Sleep(40 * time.Minute) },
+		"somebody else has claimed": func(w *world) {
+			time.Sleep(40 * time.Minute)
+			claim := credentials.Claim{ID: "other", Holder: "Q", Lease: time.Hour}
+			if c, err := w.db.Claim(w.Context(), alice, claim); err != nil || c.Lease.ID != claim.ID {
+				w.Errorf("the other's claim: lease of %q, error %v", c.Lease.Holder, err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				w.seed(alice)
+				store := stoppedInSave{w.db, func() { meanwhile(w) }}
+				m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: w.provider}}, nil)
+				if err != nil {
+					w.Fatal(err)
+				}
+				if _, err := m.Token(w.Context(), alice); err != nil {
+					w.Error(err)
+				}
+				if got, most := w.row(alice).ExpiresIn, time.Hour-40*time.Minute; got > most || got < most-time.Minute {
+					w.Errorf("the stored token expires in %v, want %v at most: it lives for an hour, and saving it took 40 minutes", got, most)
+				}
+			})
+		})
+	}
+}
+
 // endless is a store that says of a token which is not there that it does not end.
 type endless struct{ *memstore.Store }
 

@@ -149,11 +149,22 @@ func (c Credential) Fence() Fence {
 	return Fence{Row: c.Row, Claim: c.Lease.ID, Version: c.Lease.Version}
 }
 
-// Renewal is a grant as it is saved. Its lifetimes count from the call of Save.
+// Instant is a moment by a store's own clock, in nanoseconds since a time that the store chose. No other clock can be
+// compared with it.
+type Instant int64
+
+// Add returns the moment d later, which this process has counted.
+func (i Instant) Add(d time.Duration) Instant { return i + Instant(d) }
+
+// Renewal is a grant as it is saved.
 type Renewal struct {
 	// Grant is complete: what the provider did not send again has been filled in, and a lifetime is Never where there
 	// is no end. A lifetime of zero or less has ended.
 	Grant
+
+	// From is when the lifetimes and DueIn count from, should the call not take effect before: a process that is paused
+	// within it, or a reply that is lost, makes no token live longer. Zero: from when it takes effect.
+	From Instant
 
 	// By is the holder of the claim, for people.
 	By string

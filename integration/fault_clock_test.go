@@ -10,21 +10,24 @@ import (
 	"github.com/latchkey-go/latchkey/internal/provider"
 )
 
-// dates finds what could be a wall-clock time in a statement's text: a date, or seconds, milliseconds, microseconds or
-// nanoseconds since 1970.
+// dates finds what could be a time by a host's wall clock in a statement's text: a date, or seconds, milliseconds,
+// microseconds or nanoseconds since 1970, until 2033.
 var dates = regexp.MustCompile(`\d{4}-\d\d-\d\d|\b1[789]\d{8}(\d{3}|\d{6}|\d{9})?\b`)
 
-// TestNoHostSendsItsClock (invariant 12): whatever the wall clocks of hosts say cannot matter, since no statement has a
-// time in it, and what comes back are durations. Connections with other time zones agree with each other.
+// TestNoHostSendsItsClock (invariant 12): whatever the wall clocks of hosts say cannot matter, since no statement has such
+// a time in it, and what comes back are durations. Connections with other time zones agree with each other. The server's
+// clock is ten years ahead of ours, so that what it showed itself is told from a time of ours.
 func TestNoHostSendsItsClock(t *testing.T) {
+	ahead := fmt.Sprint("timestamp=", time.Now().AddDate(10, 0, 0).Unix())
 	onServers(t, func(t *testing.T, s *server) {
 		st := newStage(t, s, provider.Options{})
+		st.store = newStore(t, s.open(t, st.database, interpolated+"&"+ahead))
 		var waiters []<-chan got
 		presented := st.hold(0)
 		wires := make([]*wire, 3)
 		for i, zone := range []string{"%27%2B13:00%27&loc=Local&parseTime=true", "%27-12:00%27", "%27%2B00:00%27"} {
 			wires[i] = &wire{}
-			m := st.manager(newStore(t, s.openWire(t, st.database, "time_zone="+zone, wires[i])), credentials.Options{})
+			m := st.manager(newStore(t, s.openWire(t, st.database, ahead+"&time_zone="+zone, wires[i])), credentials.Options{})
 			waiters = append(waiters, ask(bounded(t), m, 2))
 			if i == 0 {
 				receive(t, "the presentation", st.arrived)
@@ -46,7 +49,7 @@ func TestNoHostSendsItsClock(t *testing.T) {
 		st.called(1)
 
 		w := &wire{}
-		everything(t, newStore(t, s.openWire(t, st.database, "", w)))
+		everything(t, newStore(t, s.openWire(t, st.database, ahead, w)))
 		for _, w := range append(wires, w) {
 			for _, statement := range w.statements() {
 				for _, found := range dates.FindAllString(statement, -1) {

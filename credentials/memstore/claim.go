@@ -56,8 +56,9 @@ func (s *Store) Save(ctx context.Context, fence credentials.Fence, renewal crede
 			credentials.ErrSuperseded, r.key, r.tokenVersion, fence.Version)
 	}
 	now := time.Now()
-	r.set(now, renewal.Grant)
-	r.due = after(now, renewal.DueIn)
+	counted := from(now, renewal.From)
+	r.set(counted, renewal.Grant)
+	r.due = after(counted, renewal.DueIn)
 	r.refreshed = refreshed{by: renewal.By, since: now, took: renewal.Took}
 	if own {
 		r.lease = lease{}

@@ -56,21 +56,17 @@ func (s *Store) Save(ctx context.Context, fence credentials.Fence, renewal crede
 	if fence.Claim == "" {
 		return errNoClaim
 	}
-	// The caller counted the lifetimes to this moment; time that retries take shortens them.
-	began := time.Now()
-	left := func(d time.Duration) time.Duration {
-		if d == credentials.Never {
-			return credentials.Never
-		}
-		return max(d-time.Since(began), 0)
+	args, err := grantArgs(renewal.Grant, renewal.Lifetime, renewal.RefreshLifetime, renewal.DueIn)
+	if err != nil {
+		return err
+	}
+	args["row"], args["claim"], args["version"] = fence.Row, fence.Claim, fence.Version
+	args["holder"], args["took"] = renewal.By, renewal.Took.Microseconds()
+	args["from"] = nil
+	if renewal.From != 0 {
+		args["from"] = time.Duration(renewal.From).Microseconds()
 	}
 	return s.retry(ctx, "save", func() error {
-		args, err := grantArgs(renewal.Grant, left(renewal.Lifetime), left(renewal.RefreshLifetime), left(renewal.DueIn))
-		if err != nil {
-			return err
-		}
-		args["row"], args["claim"], args["version"] = fence.Row, fence.Claim, fence.Version
-		args["holder"], args["took"] = renewal.By, renewal.Took.Microseconds()
 		n, err := s.exec(ctx, s.db, s.sql.updateSave, args)
 		if err != nil || n > 0 {
 			return err

@@ -15,6 +15,7 @@ type row struct {
 	ID               uint64
 	Service          string
 	Account          string
+	ReadAt           int64
 	Token            []byte
 	RefreshToken     []byte
 	Extra            []byte
@@ -49,6 +50,7 @@ func (r *row) targets() []any {
 		&r.ID,
 		&r.Service,
 		&r.Account,
+		&r.ReadAt,
 		&r.Token,
 		&r.RefreshToken,
 		&r.Extra,
@@ -80,6 +82,7 @@ func (r *row) targets() []any {
 func (r row) credential() (credentials.Credential, error) {
 	c := credentials.Credential{
 		Key:              credentials.Key{Service: r.Service, Account: r.Account},
+		ReadAt:           credentials.Instant(duration(r.ReadAt)),
 		Row:              r.ID,
 		Version:          r.Version,
 		TokenVersion:     r.TokenVersion,

@@ -10,6 +10,7 @@ import "strings"
 // columns is what every read selects, in whole microseconds from the statement's start. Where the statement waited for
 // a row lock, that start lies in the past, and so does the caller's anchor: nothing is taken for fresher than it is.
 const columns = "SELECT `id`, `service_name`, CAST(`account_name` AS BINARY) AS `account_name`," + `
+       TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))       AS read_at,
        token, refresh_token, extra, version, token_version,
        TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expiration)         AS expires_in,
        TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), refresh_expiration) AS refresh_expires_in,
@@ -89,6 +90,10 @@ const updatePostpone = "UPDATE `credentials`" + `
 SET due_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND
 WHERE id IN (?) AND due_at <= UTC_TIMESTAMP(6)`
 
+// from is when the lifetimes of a save count from: a moment by the server's clock that the process told, but not after
+// now, which a clock that was set back may be before.
+const from = "LEAST(UTC_TIMESTAMP(6), IFNULL(DATE'1970-01-01' + INTERVAL :from MICROSECOND, UTC_TIMESTAMP(6)))"
+
 // updateSave keeps a success. It is turned down only where the result of a later claim or a put is stored already: a
 // holder that was paused past its lease may come back with the only refresh token that works. Another's lease is left
 // alone, and version moves on, so that the failure of the claim under that lease misses. GREATEST: a fail-over may have
@@ -97,9 +102,9 @@ const updateSave = "UPDATE `credentials`" + `
 SET token              = :token,
     refresh_token      = :refresh_token,
     extra              = :extra,
-    expiration         = UTC_TIMESTAMP(6) + INTERVAL :lifetime MICROSECOND,
-    refresh_expiration = UTC_TIMESTAMP(6) + INTERVAL :refresh_lifetime MICROSECOND,
-    due_at             = UTC_TIMESTAMP(6) + INTERVAL :due_in MICROSECOND,
+    expiration         = ` + from + ` + INTERVAL :lifetime MICROSECOND,
+    refresh_expiration = ` + from + ` + INTERVAL :refresh_lifetime MICROSECOND,
+    due_at             = ` + from + ` + INTERVAL :due_in MICROSECOND,
     refreshed_by       = :holder,
     refreshed_at       = UTC_TIMESTAMP(6),
     refresh_micros     = :took,

@@ -11,6 +11,8 @@ var saveTests = []test{
 	{"a renewal is complete: nothing of the old one is left", saveReplaces},
 	{"lifetimes that do not end", saveEndless},
 	{"lifetimes that have ended", saveEnded},
+	{"lifetimes count from when the holder says", saveFrom},
+	{"and from now where that is still to come", saveFromLater},
 	{"a success clears the failures before it", saveClearsFailure},
 	{"repeated, it finds its own earlier write", saveRepeated},
 	{"repeated when the next claim is there already", saveRepeatedUnderNext},
@@ -45,6 +47,39 @@ func saveStores(s *subject) {
 	ago(s, "Refreshed.Ago", c.Refreshed.Ago, 0)
 	state(s, c, credentials.Fresh)
 	s.await("the time since the refresh to grow", func(c credentials.Credential) bool { return c.Refreshed.Ago >= short })
+}
+
+// saveFrom: a save that took half an hour to arrive makes no token live longer.
+func saveFrom(s *subject) {
+	s.seed()
+	a := s.claim("A", long)
+	r := renewal("A")
+	r.RefreshLifetime = 30 * 24 * time.Hour
+	const onItsWay = 30 * time.Minute
+	r.From = a.ReadAt.Add(-onItsWay)
+	s.save(a, r)
+
+	c := s.has(r)
+	left(s, "ExpiresIn", c.ExpiresIn, r.Lifetime-onItsWay)
+	left(s, "RefreshExpiresIn", c.RefreshExpiresIn, r.RefreshLifetime-onItsWay)
+	left(s, "DueIn", c.DueIn, r.DueIn-onItsWay)
+	ago(s, "Refreshed.Ago", c.Refreshed.Ago, 0)
+	s.await("the store's clock to go on", func(later credentials.Credential) bool {
+		return later.ReadAt >= c.ReadAt.Add(short)
+	})
+}
+
+// saveFromLater: the store's clock was set back since the claim.
+func saveFromLater(s *subject) {
+	s.seed()
+	a := s.claim("A", long)
+	r := renewal("A")
+	r.From = a.ReadAt.Add(24 * time.Hour)
+	s.save(a, r)
+
+	c := s.has(r)
+	left(s, "ExpiresIn", c.ExpiresIn, r.Lifetime)
+	left(s, "DueIn", c.DueIn, r.DueIn)
 }
 
 func saveReplaces(s *subject) {

@@ -16,6 +16,7 @@ type op struct {
 	alone   bool              // nothing else was done at the same time, nor did the batch claim as much as it may
 	fence   credentials.Fence
 	renewal credentials.Renewal
+	from    span // when the renewal's lifetimes count from; zero: from at
 	failure credentials.Failure
 	grant   credentials.Grant
 
@@ -202,7 +203,11 @@ func (c cell) save(o op) (cell, *Violation) {
 	}
 	next := c
 	next.token, next.refresh = o.renewal.Token.Reveal(), o.renewal.RefreshToken.Reveal()
-	next.expires, next.due = momentIn(o.at, o.renewal.Lifetime), momentIn(o.at, o.renewal.DueIn)
+	from := o.from
+	if from == (span{}) {
+		from = o.at
+	}
+	next.expires, next.due = momentIn(from, o.renewal.Lifetime), momentIn(from, o.renewal.DueIn)
 	next.failure, next.interrupted = failed{}, ""
 	next.tokenOf = max(c.tokenOf, o.fence.Version)
 	next.version = max(c.version, o.fence.Version) + 1

@@ -109,10 +109,10 @@ func (c *caller) got(token credentials.Token, now time.Time) {
 	case commit == nil:
 		w.breaks(broken("invariant 3: no caller sees a token that is not committed", "%s of %s", text, c.a.key))
 		return
-	case !commit.expires.After(now):
-		w.breaks(broken("no caller gets a token that has expired", "%s, %v ago", text, now.Sub(commit.expires)))
-	case token.Expiry.After(commit.expires):
-		w.breaks(broken("invariant 12: no process takes a token for fresher than it is", "%v longer", token.Expiry.Sub(commit.expires)))
+	case !commit.ends.After(now):
+		w.breaks(broken("no caller gets a token that has expired", "%s, %v ago", text, now.Sub(commit.ends)))
+	case token.Expiry.After(commit.ends):
+		w.breaks(broken("invariant 12: no process takes a token for fresher than it is", "%v longer", token.Expiry.Sub(commit.ends)))
 	case text == c.turnedDown:
 		w.breaks(broken("who reports a token gets another", "%s", text))
 	}

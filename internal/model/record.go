@@ -75,12 +75,15 @@ func (w *world) claimed(p *process, a *account, before cell, o op, late bool) {
 	}
 	fence := o.got.Fence()
 	if c := w.claims[fence]; c != nil && c.ends.After(now) {
-		c.late, c.early = c.late && late, early // found
+		c.late, c.early, c.readAt, c.read = c.late && late, early, o.got.ReadAt, now // found
 		return
 	}
 	w.Claims++
 	w.noteLocked("%s claims %s under version %d, interrupted: %q", p.name, a.key, fence.Version, o.got.Interrupted.By)
-	w.claims[fence] = &claimed{by: p, account: a, id: o.claim.ID, at: now, ends: now.Add(o.claim.Lease), late: late, early: early, kept: o.kind == ClaimDue}
+	w.claims[fence] = &claimed{
+		by: p, account: a, id: o.claim.ID, at: now, ends: now.Add(o.claim.Lease), readAt: o.got.ReadAt, read: now,
+		late: late, early: early, kept: o.kind == ClaimDue,
+	}
 	if lapsed := w.find(before); lapsed != nil {
 		w.Lapsed++
 		if !w.excused(lapsed) {
@@ -114,6 +117,10 @@ func (w *world) claimDue(ctx context.Context, p *process, batch credentials.Batc
 			for _, other := range w.accounts {
 				_, taken := got[other]
 				waits := other.cell.exists && other.cell.states(o.at, "") == only(credentials.Claimable) && !other.cell.due.never
+				if batch.Longest > 0 { // it came late: what was due when it was sent may have been due for too long by now
+					old, _ := other.cell.due.reached(o.at.plus(-batch.Longest))
+					waits = waits && !old
+				}
 				if !taken && !batch.Repeated && waits && other.cell.due.from.Before(before.due.from) {
 					w.breaks(broken("a batch claims those first that have been due for longest", "%s before %s", a.key, other.key))
 				}
@@ -173,17 +180,24 @@ func (w *world) excused(c *claimed) bool {
 	return c.late || c.by.gone || !c.by.lastTrouble(c.account).Before(c.at)
 }
 
-func (w *world) save(ctx context.Context, a *account, fence credentials.Fence, renewal credentials.Renewal, late bool) error {
+func (w *world) save(ctx context.Context, a *account, fence credentials.Fence, renewal credentials.Renewal) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
 	o := op{kind: Save, fence: fence, renewal: renewal}
+	from := now
+	claim := w.claims[fence]
+	if claim != nil && renewal.From != 0 {
+		if told := claim.read.Add(time.Duration(renewal.From - claim.readAt)); told.Before(now) {
+			from = told
+		}
+	}
+	o.from = span{from, from}
 	under := a.cell
 	if !w.call(ctx, a, &o, func() { o.err = w.db.Save(ctx, fence, renewal) }) {
 		return o.err
 	}
 	w.noteLocked("save of %s under version %d, %s: %v", a.key, fence.Version, renewal.Token.Reveal(), o.err)
-	claim := w.claims[fence]
 	if claim == nil || claim.shown == nil {
 		w.breaks(broken("invariant 2: results belong to a claim", "save under %+v", fence))
 		return o.err
@@ -206,13 +220,13 @@ func (w *world) save(ctx context.Context, a *account, fence credentials.Fence, r
 	}
 	shown.stored, shown.known = true, now
 	a.longest = max(a.longest, renewal.Took)
-	expires := now.Add(renewal.Lifetime)
-	// Its lifetime counts from the call, which may be on its way for as long as one may last.
-	if really := w.provider.access[renewal.Token.Reveal()].Add(storeTimeout); expires.After(really) && !late {
-		w.breaks(broken("invariant 12: no token is kept longer than it lives", "%v longer", expires.Sub(really)))
+	// However long the call was on its way.
+	expires, ends := from.Add(renewal.Lifetime), w.provider.access[renewal.Token.Reveal()]
+	if expires.After(ends) {
+		w.breaks(broken("invariant 12: no token is kept longer than it lives", "%v longer", expires.Sub(ends)))
 	}
 	if a.cell.version != under.version { // else it found its own earlier write
-		a.commits(renewal.Token.Reveal(), now, renewal.Lifetime, renewal.DueIn)
+		a.commits(renewal.Token.Reveal(), commit{at: now, due: from.Add(renewal.DueIn), expires: expires, ends: ends})
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ type step struct {
 
 	rejected, short, again bool // of a claim: the stored token is turned down; it ends soon; it is the last one, repeated
 	limit                  int  // of a batch
-	due, other             bool // of a success: to be renewed at once; not what was saved under that claim before
+	due, other, slow       bool // of a success: to be renewed at once; not what was saved under that claim before; long on its way
 	class                  credentials.Class
 	token                  bool // of a put
 
@@ -106,7 +106,7 @@ func drawStep(t *rapid.T, p storePlan, kind Op) step {
 		s.limit = rapid.IntRange(1, 3).Draw(t, "limit")
 	case Save, Fail, Release:
 		s.claim = rapid.IntRange(0, 3).Draw(t, "claim")
-		s.due, s.other = flag("due"), rapid.IntRange(0, 4).Draw(t, "other") == 4
+		s.due, s.other, s.slow = flag("due"), rapid.IntRange(0, 4).Draw(t, "other") == 4, flag("slow")
 		s.class = pick(t, []credentials.Class{credentials.Transient, credentials.Unknown, credentials.Rejected})
 	case put:
 		s.token = flag("token")
@@ -133,6 +133,8 @@ type kept struct {
 type made struct {
 	claim  credentials.Claim
 	fence  credentials.Fence
+	readAt credentials.Instant // when its credential was read, by the store's clock
+	read   span                // and by ours
 	result credentials.Renewal
 }
 
@@ -200,7 +202,7 @@ func (s *subject) sequence(ctx context.Context, k *kept, steps []step) *Violatio
 		if (o.kind == Claim || o.kind == ClaimDue) && o.got.Lease.ID == o.claim.ID && o.got.Lease.Live() {
 			for _, c := range k.claims {
 				if c.claim.ID == o.claim.ID {
-					c.fence = o.got.Fence()
+					c.fence, c.readAt, c.read = o.got.Fence(), o.got.ReadAt, o.at
 				}
 			}
 		}

@@ -47,6 +47,9 @@ func (s *subject) prepare(ctx context.Context, k *kept, step step) *op {
 			c.result = s.result(step.due)
 		}
 		o.renewal = c.result
+		if step.slow && c.readAt != 0 {
+			o.renewal.From, o.from = c.readAt.Add(-longTime/4), c.read.plus(-longTime/4)
+		}
 		o.failure = credentials.Failure{Class: step.class, Code: "code", Reason: "why"}
 		if !step.due && step.class != credentials.Rejected {
 			o.failure.RetryIn = longTime

@@ -122,27 +122,27 @@ func (y *way) ClaimDue(ctx context.Context, batch credentials.Batch) ([]credenti
 
 // Save implements [credentials.Store].
 func (y *way) Save(ctx context.Context, fence credentials.Fence, renewal credentials.Renewal) error {
-	return y.write(ctx, Save, fence, func(ctx context.Context, a *account, late bool) error {
-		return y.p.w.save(ctx, a, fence, renewal, late)
+	return y.write(ctx, Save, fence, func(ctx context.Context, a *account) error {
+		return y.p.w.save(ctx, a, fence, renewal)
 	})
 }
 
 // Fail implements [credentials.Store].
 func (y *way) Fail(ctx context.Context, fence credentials.Fence, failure credentials.Failure) error {
-	return y.write(ctx, Fail, fence, func(ctx context.Context, a *account, _ bool) error {
+	return y.write(ctx, Fail, fence, func(ctx context.Context, a *account) error {
 		return y.p.w.fail(ctx, a, fence, failure)
 	})
 }
 
 // Release implements [credentials.Store].
 func (y *way) Release(ctx context.Context, fence credentials.Fence) error {
-	return y.write(ctx, Release, fence, func(ctx context.Context, a *account, _ bool) error {
+	return y.write(ctx, Release, fence, func(ctx context.Context, a *account) error {
 		return y.p.w.release(ctx, a, fence)
 	})
 }
 
 func (y *way) write(
-	ctx context.Context, kind Op, fence credentials.Fence, effect func(ctx context.Context, a *account, late bool) error,
+	ctx context.Context, kind Op, fence credentials.Fence, effect func(ctx context.Context, a *account) error,
 ) error {
 	p := y.p
 	var a *account
@@ -158,8 +158,8 @@ func (y *way) write(
 			c.released = true
 		}
 	})
-	_, err := call(ctx, p, a, kind, func(ctx context.Context, late bool) (struct{}, error) {
-		return struct{}{}, effect(ctx, a, late)
+	_, err := call(ctx, p, a, kind, func(ctx context.Context, _ bool) (struct{}, error) {
+		return struct{}{}, effect(ctx, a)
 	})
 	return err
 }

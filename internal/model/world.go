@@ -87,8 +87,9 @@ type account struct {
 	longest      time.Duration // of its exchanges: waiters in other processes look when the next may have taken as long
 }
 
-// commit is an access token in the store.
-type commit struct{ at, due, expires, replaced time.Time }
+// commit is an access token in the store. It may expire by the row a little before it ends: the row does not know how
+// long the request was on its way.
+type commit struct{ at, due, expires, ends, replaced time.Time }
 
 // claimed is a claim that was made.
 type claimed struct {
@@ -96,10 +97,12 @@ type claimed struct {
 	account  *account
 	id       string
 	at, ends time.Time
-	early    time.Duration // how long before its token was due; zero or less: not
-	late     bool          // it was made when its process had given the call up
-	kept     bool          // it is a keeper's
-	released bool          // its process tried to give it up, with nothing presented
+	early    time.Duration       // how long before its token was due; zero or less: not
+	readAt   credentials.Instant // what the store's clock showed at the time read
+	read     time.Time
+	late     bool // it was made when its process had given the call up
+	kept     bool // it is a keeper's
+	released bool // its process tried to give it up, with nothing presented
 	shown    *presentation
 }
 
@@ -214,7 +217,8 @@ func (w *world) put(a *account, withToken bool) {
 	grant := credentials.Grant{RefreshToken: credentials.NewSecret(a.family.newest.text)}
 	if withToken {
 		grant.Token, grant.Lifetime = credentials.NewSecret(w.provider.token(now)), w.provider.lifetime
-		a.commits(grant.Token.Reveal(), now, grant.Lifetime, credentials.DueIn(grant.Lifetime))
+		ends := now.Add(grant.Lifetime)
+		a.commits(grant.Token.Reveal(), commit{at: now, due: now.Add(credentials.DueIn(grant.Lifetime)), expires: ends, ends: ends})
 	}
 	o := op{kind: put, at: span{now, now}, grant: grant}
 	o.err = w.db.Put(context.Background(), a.key, grant)
@@ -259,11 +263,9 @@ func (w *world) applied(a *account, o op) {
 }
 
 // commits notes an access token that is in the store from now on. None of them lives for ever.
-func (a *account) commits(token string, now time.Time, lifetime, dueIn time.Duration) {
-	c := a.committed[token]
-	if c == nil {
-		c = &commit{at: now}
-		a.committed[token] = c
+func (a *account) commits(token string, c commit) {
+	if before := a.committed[token]; before != nil {
+		c.at = before.at
 	}
-	c.due, c.expires, c.replaced = now.Add(dueIn), now.Add(lifetime), time.Time{}
+	a.committed[token] = &c
 }
