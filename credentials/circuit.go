@@ -23,7 +23,7 @@ const (
 	newPace     = 1.1
 	mostCatchUp = 30 * time.Minute
 
-	// mostStep bounds what is taken up at once after a stall, of this process or of the store.
+	// mostStep bounds what of the backlog is taken up at once after a stall, of this process or of the store.
 	mostStep = time.Second
 )
 
@@ -31,13 +31,14 @@ const (
 type circuit struct {
 	failures int           // in a row
 	open     bool          // the provider is taken for down
-	opened   time.Duration // since when, or last time
+	opened   time.Duration // since when
 	probes   int           // that failed since then
 	probeAt  time.Duration // when the next one may start
 
+	since    time.Duration // where the backlog begins: what became due before was taken up
 	returned bool          // it has just closed, and what is the backlog is not known yet
 	behind   bool          // it has not caught up
-	until    time.Duration // what became due since then is no backlog
+	until    time.Duration // where the backlog ends
 	old, new time.Duration // of the backlog and of the rest, what became due before that is taken up
 	pace     float64       // at which old moves on
 	looked   time.Duration // when old and new last did
@@ -47,7 +48,7 @@ type circuit struct {
 func (c *circuit) answered() {
 	c.failures = 0
 	if c.open {
-		*c = circuit{returned: true, opened: c.opened}
+		*c = circuit{returned: true, since: c.since}
 	}
 }
 
@@ -61,7 +62,7 @@ func (c *circuit) failed(began, now, wait time.Duration, costly bool) (opens boo
 	case c.open:
 		c.probes++
 	case c.failures >= circuitOpens:
-		*c = circuit{failures: c.failures, open: true, opened: now}
+		*c = circuit{failures: c.failures, open: true, opened: now, since: c.backlog(now)}
 		opens = true
 	default:
 		return false
@@ -74,33 +75,52 @@ func (c *circuit) failed(began, now, wait time.Duration, costly bool) (opens boo
 	return opens
 }
 
-// window is what may be claimed: credentials that have been due for overdue at least, and for longest, which is not zero,
-// at most.
-type window struct{ overdue, longest time.Duration }
+// backlog returns where the backlog begins if the circuit opens now. That of an earlier outage is part of it.
+func (c *circuit) backlog(now time.Duration) time.Duration {
+	switch {
+	case c.returned:
+		return c.since
+	case c.behind && c.old < c.until:
+		return c.old
+	case c.behind:
+		return c.new
+	}
+	return now
+}
 
-// longestMargin is added to the time for which the first credential has been due: a write that was under way when that
-// was asked may have made one due a moment before it.
-const longestMargin = 10 * time.Second
+// idle notes that nothing is due: so there is no backlog.
+func (c *circuit) idle() { c.returned, c.behind = false, false }
+
+// window is what may be claimed: credentials that became due between the two times. Never as before: all that are due.
+type window struct{ after, before time.Duration }
+
+// windowMargin is between the beginning of a window and the time at which the first credential became due: a write that
+// was under way when that was asked may have made one due a moment before it.
+const windowMargin = 10 * time.Second
+
+// longAgo is before anything became due, and can still be reckoned with.
+const longAgo = -100 * 365 * 24 * time.Hour
 
 // windows returns what may be claimed now, given when the first credential became due: all that is due, or, while there
-// is a backlog, a part of that and of what has become due since the provider is back.
+// is a backlog, a part of what has become due since the provider is back and, when that is done, a part of the backlog.
 func (c *circuit) windows(first, now time.Duration) []window {
+	first = min(max(first, longAgo), now)
 	if c.returned {
 		c.returned, c.behind = false, true
-		c.old, c.new, c.until, c.looked = max(min(first, now), c.opened), now, now, now
+		c.old, c.new, c.until, c.looked = max(first, c.since), now, now, now
 		c.pace = max(catchUpPace, float64(c.until-c.old)/float64(mostCatchUp))
 	}
-	longest := later(max(now-first, 0), longestMargin)
+	all := window{first - windowMargin, Never}
 	if !c.behind {
-		return []window{{0, longest}}
+		return []window{all}
 	}
-	step := float64(min(now-c.looked, mostStep))
-	c.old = min(c.old+time.Duration(c.pace*step), c.until)
-	c.new = min(c.new+time.Duration(newPace*step), now)
+	elapsed := now - c.looked
+	c.old = min(c.old+time.Duration(c.pace*float64(min(elapsed, mostStep))), c.until)
+	c.new = min(c.new+time.Duration(newPace*float64(elapsed)), now)
 	c.looked = now
 	if c.old == c.until {
 		c.behind = c.new < now
-		return []window{{now - c.new, longest}}
+		return []window{{all.after, c.new}}
 	}
-	return []window{{now - c.old, longest}, {now - c.new, max(now-c.until, 1)}}
+	return []window{{c.until, c.new}, {all.after, c.old}}
 }

@@ -19,6 +19,9 @@ const (
 	mostRetryAfter = 24 * time.Hour
 )
 
+// mostSlowClaims is how many claims in a row may take so long that they have to be given up.
+const mostSlowClaims = 2
+
 // leastLifetime is taken for a token that a provider calls expired when it issues it: it rounds down.
 const leastLifetime = time.Second
 
@@ -35,11 +38,17 @@ type outcome struct {
 func (t *trip) exchange(ctx context.Context, service Service, c Credential, at time.Duration) (Token, error) {
 	now := t.m.now()
 	deadline := min(at+c.Lease.EndsIn-t.m.opts.StoreTimeout-margin, now+t.m.opts.ExchangeTimeout)
-	if deadline-now < t.m.opts.ExchangeTimeout/2 {
-		return t.release(ctx, c.Fence()) // the claim took so long that the exchange might outlast the lease
+	if deadline-now < t.m.opts.ExchangeTimeout/2 { // the claim took so long that the exchange might outlast the lease
+		if t.slowClaims++; t.slowClaims > mostSlowClaims {
+			_, _ = t.release(ctx, c.Fence())
+			return Token{}, fmt.Errorf("token of %s: %w: claiming took %v, which leaves too little of the lease of %v for an exchange",
+				t.key, ErrUnavailable, (now - at).Round(time.Millisecond), t.m.opts.Lease)
+		}
+		return t.release(ctx, c.Fence())
 	}
-	if _, usable := t.tokenOf(c, at, t.rejected); usable && c.DueIn > 0 && c.overtaken() {
-		// The reply to the claim was lost, and before it was repeated an earlier holder's success was saved.
+	if c.overtaken() {
+		// The reply to the claim was lost, and before it was repeated an earlier holder's success was saved. What this
+		// claim would present, nobody would take for interrupted.
 		return t.release(ctx, c.Fence())
 	}
 	if c.Interrupted.By != "" && service.Replay == NeverReplay {
@@ -267,12 +276,17 @@ func (t *trip) failOnce(ctx context.Context, fence Fence, failure Failure) error
 	return t.m.store.Fail(ctx, fence, failure)
 }
 
-// pause waits before a write is tried again; false if the manager was closed meanwhile.
-func (m *Manager) pause(attempt int) bool {
+// pause waits before a call of the store is tried again; false if the manager was closed meanwhile.
+func (m *Manager) pause(attempt int) bool { return m.pauseUnless(nil, attempt) }
+
+// pauseUnless is pause, but ends at once if that channel is closed.
+func (m *Manager) pauseUnless(wanted <-chan struct{}, attempt int) bool {
 	pause := time.NewTimer(backOff(50*time.Millisecond, time.Second, attempt))
 	defer pause.Stop()
 	select {
 	case <-pause.C:
+		return true
+	case <-wanted:
 		return true
 	case <-m.ctx.Done():
 		return false

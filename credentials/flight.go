@@ -84,6 +84,11 @@ type trip struct {
 	asked    time.Time // when the store was last asked for the row, by the wall clock and the monotonic one
 	heard    *outcome  // what came of presenting the refresh token last; nil if it was not presented
 	turn     float64   // in [0, 1): when in the order of the processes it claims what is due and still good
+	onLand   func()    // of the keeper; nil: nothing
+
+	slowClaims int           // in a row, which left no time for an exchange
+	unsure     bool          // nobody knows what became of the last claim, and the store has not been asked since
+	claimedAt  time.Duration // when that one was begun
 }
 
 // land gives the flight's callers their result and ends it, or goes on under a new one.
@@ -98,14 +103,30 @@ func (t *trip) land(token Token, err error, goOn bool) {
 	t.mu.Unlock()
 	landed.token, landed.err = token, err
 	close(landed.done)
+	if t.onLand != nil {
+		t.onLand()
+	}
 }
 
 // run makes the trip and lands. Whatever happens to the goroutine, no caller is left waiting.
 func (t *trip) run(ctx context.Context) {
 	token, err := Token{}, fmt.Errorf("refresh of %s was aborted", t.key)
 	defer func() { t.land(token, err, false) }()
-	for again := true; again; again = errors.Is(err, errAgain) {
+	for attempt := 0; ; {
 		token, err = t.refresh(ctx)
+		if errors.Is(err, errAgain) {
+			continue
+		}
+		if !t.unsure || t.m.now()-t.claimedAt > t.m.opts.Lease {
+			break
+		}
+		// The claim may have been made. If its lease were left to lapse, the next one would take for interrupted what
+		// was never begun.
+		t.land(token, err, true)
+		if !t.m.pauseUnless(t.flight.wanted, attempt) {
+			break
+		}
+		attempt++
 	}
 	if err != nil && t.snapshot.Load() != nil && !errors.Is(err, ErrClosed) {
 		// Nobody is told, since the token is still good.
@@ -195,6 +216,7 @@ func (t *trip) get(ctx context.Context) (Credential, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.m.opts.StoreTimeout)
 	defer cancel()
 	c, err := t.m.store.Get(ctx, t.key)
+	t.unsure = t.unsure && err != nil
 	return c, at, t.storeError(c, err)
 }
 
@@ -209,8 +231,9 @@ func (t *trip) claim(ctx context.Context) (Credential, time.Duration, bool, erro
 		ID: id, Holder: t.m.opts.Holder, Lease: t.m.opts.Lease, Rejected: t.rejected,
 	})
 	t.claimID = ""
+	t.unsure = err != nil
 	if err != nil {
-		t.claimID = id
+		t.claimID, t.claimedAt = id, at
 	}
 	err = t.storeError(c, err)
 	return c, at, err == nil && c.Lease.ID == id && c.Lease.Live(), err

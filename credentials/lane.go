@@ -18,10 +18,11 @@ type lane struct {
 
 	mu       sync.Mutex // guards what follows
 	entered  bool       // by Keep
+	busy     int        // exchanges for which there is room no more: under way, or about to be claimed
 	total    Kept
 	circuit  circuit
 	nextSlot time.Duration // when KeepRate allows the next exchange
-	freed    chan struct{} // closed, and replaced, when an exchange ends
+	freed    chan struct{} // closed, and replaced, when there is room again
 }
 
 // enter reports whether Keep may run the lane, which it does once at a time.
@@ -39,6 +40,22 @@ func (l *lane) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entered = false
+}
+
+// idle notes that nothing of the service is due.
+func (l *lane) idle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.circuit.idle()
+}
+
+// free gives back the room for n exchanges, and lets those look who wait for it.
+func (l *lane) free(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy -= n
+	close(l.freed)
+	l.freed = make(chan struct{})
 }
 
 func (l *lane) behind() bool {
@@ -60,9 +77,9 @@ type pass struct {
 	*lane
 	once    bool // it does not wait for a provider that is down
 	began   time.Duration
-	service Service // as it was found for the last batch
-	kept    Kept    // guarded by lane.mu
-	under   sync.WaitGroup
+	service Service        // as it was found for the last batch
+	kept    Kept           // guarded by lane.mu
+	under   sync.WaitGroup // its exchanges, until they land
 }
 
 // run renews what is due of the service, of which the first became due at that time, until there is no more at the
@@ -104,8 +121,8 @@ func (p *pass) work(ctx context.Context, first time.Duration) error {
 
 // windows returns what the pass may claim, one after the other.
 func (p *pass) windows(first time.Duration) []window {
-	if p.once {
-		return []window{{0, later(max(p.began-first, 0), longestMargin)}}
+	if p.once { // not what this pass renewed itself, however short it lives
+		return []window{{max(min(first, p.began), longAgo) - windowMargin, p.began}}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,14 +144,12 @@ func (p *pass) find(ctx context.Context) (known bool, err error) {
 	return err == nil, err
 }
 
-// count changes the lane's sums and the pass's, and lets those look who wait for room.
+// count changes the lane's sums and the pass's.
 func (p *pass) count(change func(*Kept)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(&p.total)
 	change(&p.kept)
-	close(p.freed)
-	p.freed = make(chan struct{})
 }
 
 // room waits until some exchanges may begin, and reserves them; 0: the pass is over. The first may begin at slot, the
@@ -147,13 +162,12 @@ func (p *pass) room(ctx context.Context, again bool) (n int, slot time.Duration,
 		p.mu.Lock()
 		now := p.m.now()
 		n, wait := p.mayBegin(now)
-		over := n == 0 && p.once && p.circuit.open && p.total.Exchanging == 0 || // it is down
+		over := n == 0 && p.once && p.circuit.open && p.busy == 0 || // it is down
 			!p.once && again && p.circuit.returned // what the backlog is must be found out
 		if over {
 			n = 0
 		}
-		p.total.Exchanging += n
-		p.kept.Exchanging += n
+		p.busy += n
 		p.nextSlot = max(p.nextSlot, now) + time.Duration(n)*p.interval()
 		freed := p.freed
 		p.mu.Unlock()
@@ -176,9 +190,9 @@ func (p *pass) room(ctx context.Context, again bool) (n int, slot time.Duration,
 // mayBegin returns how many exchanges may begin now; if none, how long to wait unless one ends before. mu is held.
 func (p *pass) mayBegin(now time.Duration) (n int, wait time.Duration) {
 	parallel := cmp.Or(p.service.KeepParallel, DefaultKeepParallel)
-	n = parallel - p.total.Exchanging
+	n = parallel - p.busy
 	switch {
-	case p.circuit.open && p.total.Exchanging > 0:
+	case p.circuit.open && p.busy > 0:
 		return 0, Never
 	case p.circuit.open && p.circuit.probeAt > now:
 		return 0, p.circuit.probeAt - now
@@ -211,18 +225,16 @@ func (p *pass) claim(ctx context.Context, n int, slot time.Duration, w window) (
 		p.mu.Lock()
 		p.nextSlot -= time.Duration(n-begun) * p.interval()
 		p.mu.Unlock()
-		p.count(func(k *Kept) { k.Exchanging -= n - begun })
+		p.free(n - begun)
 	}()
 	if !p.m.begin() {
 		return 0, ErrClosed
 	}
 	defer p.m.flights.Done()
-	if p.once { // not what this pass renewed itself, however short it lives
-		w.overdue = max(w.overdue, p.m.now()-p.began)
-	}
+	now := p.m.now()
 	batch := Batch{
 		Claim:   Claim{ID: rand.Text(), Holder: p.m.opts.Holder, Lease: p.m.opts.Lease},
-		Service: p.name, Limit: n, Overdue: w.overdue, Longest: later(w.longest, p.m.now()-p.began),
+		Service: p.name, Limit: n, Overdue: max(now-w.before, 0), Longest: max(now-w.after, 1),
 	}
 	ctx = context.WithoutCancel(ctx)
 	p.m.keeper.claims <- struct{}{}
@@ -235,13 +247,11 @@ func (p *pass) claim(ctx context.Context, n int, slot time.Duration, w window) (
 		return 0, fmt.Errorf("claim what is due: %w", err)
 	}
 	service := p.service
+	p.count(func(k *Kept) { k.Exchanging += len(claimed) })
 	for i, c := range claimed {
 		begins := slot + time.Duration(i)*p.interval()
 		p.under.Add(1)
-		p.m.flights.Go(func() {
-			defer p.under.Done()
-			p.renew(ctx, service, c, at, asked, begins)
-		})
+		p.m.flights.Go(func() { p.renew(ctx, service, c, at, asked, begins, p.under.Done) })
 	}
 	return len(claimed), nil
 }
@@ -266,8 +276,9 @@ func (p *pass) recover(ctx context.Context, service Service, batch Batch) {
 	for attempt := 0; p.m.pause(attempt); attempt++ {
 		claimed, at, asked, err := p.claimOnce(ctx, batch)
 		for _, c := range claimed {
+			p.free(-1) // whether or not there is room
 			p.count(func(k *Kept) { k.Exchanging++ })
-			p.m.flights.Go(func() { p.renew(ctx, service, c, at, asked, at) })
+			p.m.flights.Go(func() { p.renew(ctx, service, c, at, asked, at, func() {}) })
 		}
 		known := err == nil && (p.m.isClosing() || at-lost > settled)
 		if len(claimed) > 0 || known || at-lost > batch.Lease {
@@ -277,11 +288,20 @@ func (p *pass) recover(ctx context.Context, service Service, batch Batch) {
 }
 
 // renew exchanges one credential, not before slot, under the claim that c was returned for, asked for at that time by
-// both clocks. It is one of the flights.
-func (p *pass) renew(ctx context.Context, service Service, c Credential, at time.Duration, asked time.Time, slot time.Duration) {
+// both clocks. It is one of the flights. landed is called when the result is stored or, since that takes long, nobody
+// should wait for it: a row that cannot be written keeps no other from its turn.
+func (p *pass) renew(
+	ctx context.Context, service Service, c Credential, at time.Duration, asked time.Time, slot time.Duration, landed func(),
+) {
 	// A source of its own: who asks for the token meanwhile finds it leased, and is told when it is saved.
 	t := &trip{Source: &Source{m: p.m, key: c.Key}, asked: asked}
 	t.flight = t.newFlight(Secret{})
+	t.onLand = sync.OnceFunc(func() {
+		p.heard(ctx, t, service, at)
+		p.free(1)
+		landed()
+	})
+	defer t.onLand()
 	var before *snapshot
 	cached := p.m.cached(c.Key)
 	if cached != nil {
@@ -296,7 +316,7 @@ func (p *pass) renew(ctx context.Context, service Service, c Credential, at time
 	if saved := t.snapshot.Load(); saved != nil && cached != nil {
 		cached.snapshot.CompareAndSwap(before, saved) // what was cached meanwhile is from a later look
 	}
-	p.ended(ctx, t, service, at, err)
+	p.ended(ctx, t, err)
 }
 
 // waitFor waits for a slot; false if the manager is being closed.
@@ -325,10 +345,11 @@ func (p *pass) giveUp(ctx context.Context, t *trip, c Credential, at time.Durati
 	}
 }
 
-// ended notes what became of an exchange, claimed at the time at.
-func (p *pass) ended(ctx context.Context, t *trip, service Service, at time.Duration, err error) {
+// heard notes what the provider answered to an exchange, claimed at the time at.
+func (p *pass) heard(ctx context.Context, t *trip, service Service, at time.Duration) {
 	log := p.m.opts.Logger.With("credential", t.key.String())
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	switch heard := t.heard; {
 	case heard == nil:
 	case heard.err == nil || heard.err.Class == Rejected:
@@ -345,7 +366,10 @@ func (p *pass) ended(ctx context.Context, t *trip, service Service, at time.Dura
 			log.WarnContext(ctx, "keeper: the provider is taken for down; one exchange at a time is tried", "service", p.name)
 		}
 	}
-	p.mu.Unlock()
+}
+
+// ended counts an exchange.
+func (p *pass) ended(ctx context.Context, t *trip, err error) {
 	p.count(func(k *Kept) {
 		k.Exchanging--
 		switch {
@@ -358,6 +382,6 @@ func (p *pass) ended(ctx context.Context, t *trip, service Service, at time.Dura
 		}
 	})
 	if err != nil && !errors.Is(err, errAgain) {
-		log.WarnContext(ctx, "keeper: renewal failed", "error", err)
+		p.m.opts.Logger.WarnContext(ctx, "keeper: renewal failed", "credential", t.key.String(), "error", err)
 	}
 }

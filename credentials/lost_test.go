@@ -11,57 +11,6 @@ import (
 
 func neverReplay(s *setup) { s.service.Replay = credentials.NeverReplay }
 
-// The claim was committed and the answer lost. The process that made it finds it again, at once and not when the lease
-// has ended, and does not take it for an interrupted exchange: it knows that nothing was presented.
-func TestLostReplyOfClaim(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		down time.Duration // the store, after the claim
-	}{
-		{name: "store there"},
-		{name: "store down for 10 s", down: 10 * time.Second},
-		{name: "store down for longer than the lease", down: 2 * credentials.DefaultLease},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.seed(alice)
-				p := w.start("P", neverReplay)
-				p.store.on("Claim", nil, once(func(context.Context) error {
-					p.store.down(test.down > 0)
-					return errDown
-				}))
-				p.ask(alice).fails(credentials.ErrUnavailable)
-				w.reaches(test.down)
-				p.store.down(false)
-				a := p.ask(alice)
-				a.is("access-alice-1")
-				if most := time.Second; a.took > most {
-					w.Errorf("it took %v, want at most %v", a.took, most)
-				}
-				if calls := w.calls(1); calls[0].Interrupted != "" {
-					w.Errorf("the exchange took its own claim for an interrupted one, by %s", calls[0].Interrupted)
-				}
-			})
-		})
-	}
-}
-
-// A claim whose answer was lost and which another process has since taken over is the other's business.
-func TestLostReplyOfClaimTakenOver(t *testing.T) {
-	inWorld(t, func(w *world) {
-		w.seed(alice)
-		p, q := w.start("P"), w.start("Q")
-		p.store.on("Claim", nil, once(func(context.Context) error { p.store.down(true); return errDown }))
-		p.ask(alice).fails(credentials.ErrUnavailable)
-		taken := q.ask(alice)
-		w.reaches(credentials.DefaultLease + 60*time.Millisecond)
-		p.store.down(false)
-		p.ask(alice).is("access-alice-1")
-		taken.is("access-alice-1")
-		w.calls(1)
-	})
-}
-
 // The save was committed and its reply lost: it is found to be stored, and there is no second exchange.
 func TestLostReplyOfSave(t *testing.T) {
 	inWorld(t, func(w *world) {

@@ -29,7 +29,7 @@ type Source struct {
 // Manager.now.
 type snapshot struct {
 	token   Token
-	row     uint64 // the row that it was read from, and the TokenVersion
+	row     uint64 // the row that it was read from, and the TokenVersion, which a fail-over may repeat
 	version uint64
 	quiet   time.Duration // until then it is served without a look at the store
 	expires time.Duration // until then it is served at all
@@ -132,7 +132,9 @@ func (s *Source) tokenOf(c Credential, at time.Duration, rejected Secret) (Token
 // earlier one by both clocks, so that a host's sleep in between shows.
 func (s *Source) publish(token Token, c Credential, at time.Duration, asked time.Time) {
 	next := &snapshot{token: token, row: c.Row, version: c.TokenVersion, expires: later(at, c.ExpiresIn), taken: asked}
-	if held := s.snapshot.Load(); held != nil && held.row == next.row && held.version == next.version && held.expires > next.expires {
+	held := s.snapshot.Load()
+	same := held != nil && held.row == next.row && held.version == next.version && held.token.Value.Equal(token.Value)
+	if same && held.expires > next.expires {
 		// Both are early, by as long as the store took to answer. A slow answer does not make a token end sooner.
 		next.token, next.expires, next.taken = held.token, held.expires, held.taken
 	}
