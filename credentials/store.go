@@ -14,8 +14,8 @@ var (
 	// ErrSuperseded: [Store.Save] or [Store.Fail] did not write, since the row holds something later. Read it.
 	ErrSuperseded = errors.New("superseded by a later write")
 
-	// ErrUnavailable: the store could not be reached or did not answer in time. The outcome of a write is unknown,
-	// and repeating the same call is safe.
+	// ErrUnavailable: the store could not be reached or did not answer in time. The outcome of a write is unknown, and
+	// repeating the same call of a [Store] is safe.
 	ErrUnavailable = errors.New("credential store unavailable")
 
 	// ErrSchema: the store's table is missing, or older or newer than this library.

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/latchkey-go/latchkey/credentials"
@@ -22,6 +23,7 @@ func TestLostReplies(t *testing.T) {
 		{"the save", beginsSave, lostSave},
 		{"the failure", beginsFail, lostFail},
 		{"the delete", "DELETE", lostDelete},
+		{"the put", "INSERT", lostPut},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			onServers(t, func(t *testing.T, s *server) {
@@ -91,4 +93,62 @@ func lostDelete(t *testing.T, store *latchkey.Store) (version uint64) {
 		t.Errorf("the second Delete: got error %v, want ErrNotFound", err)
 	}
 	return 1
+}
+
+// lostPut has nothing more to do: the put that lost its reply was the one that made alice's row.
+func lostPut(t *testing.T, store *latchkey.Store) (version uint64) {
+	t.Helper()
+	equal(t, "the refresh token in the row", get(t, store, alice).RefreshToken.Reveal(), "seed")
+	return 1
+}
+
+// afterLosing returns a wire's statement function that loses the reply to the first statement with that prefix, and calls
+// meanwhile before the next statement, whatever that is.
+func afterLosing(prefix string, meanwhile func()) func(text []byte) fate {
+	lost, met := false, false
+	return func(text []byte) fate {
+		switch {
+		case lost && !met:
+			met = true
+			meanwhile()
+		case !lost && strings.HasPrefix(string(text), prefix):
+			lost = true
+			return loseReply
+		}
+		return deliver
+	}
+}
+
+// TestPutWhoseGrantWasExchanged: the reply to a put is lost, and before it is repeated another process has exchanged what
+// it stored. Stored again, it would take the place of the only refresh token that works.
+func TestPutWhoseGrantWasExchanged(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		database := s.migrated(t)
+		other := newStore(t, s.open(t, database, interpolated))
+		store := newStore(t, s.openWire(t, database, "", &wire{statement: afterLosing("INSERT", func() {
+			if err := other.Save(bounded(t), claim(t, other, alice).Fence(), renewal("new")); err != nil {
+				t.Error(err)
+			}
+		})}))
+		err := store.Put(bounded(t), alice, credentials.Grant{RefreshToken: credentials.NewSecret("seed")})
+		if !errors.Is(err, credentials.ErrSuperseded) {
+			t.Errorf("Put: got error %v, want ErrSuperseded", err)
+		}
+		equal(t, "the refresh token in the row", get(t, other, alice).RefreshToken.Reveal(), renewal("new").RefreshToken.Reveal())
+	})
+}
+
+// TestDeleteOfWhatWasMadeAgain: the reply to a delete is lost, and before it is repeated somebody has authorized the
+// account again. The new grant is not deleted with the old one.
+func TestDeleteOfWhatWasMadeAgain(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		database := s.migrated(t)
+		other := newStore(t, s.open(t, database, interpolated))
+		seed(t, other, alice)
+		store := newStore(t, s.openWire(t, database, "", &wire{statement: afterLosing("DELETE", func() { seed(t, other, alice) })}))
+		if err := store.Delete(bounded(t), alice); err != nil {
+			t.Errorf("Delete: %v", err)
+		}
+		equal(t, "the refresh token in the row", get(t, other, alice).RefreshToken.Reveal(), "seed")
+	})
 }

@@ -79,6 +79,11 @@ func (r *row) targets() []any {
 	}
 }
 
+// has reports whether the row holds the grant's tokens.
+func (r row) has(g credentials.Grant) bool {
+	return r.ID != 0 && string(r.Token) == g.Token.Reveal() && string(r.RefreshToken) == g.RefreshToken.Reveal()
+}
+
 func (r row) credential() (credentials.Credential, error) {
 	c := credentials.Credential{
 		Key:              credentials.Key{Service: r.Service, Account: r.Account},

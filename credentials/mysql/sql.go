@@ -191,7 +191,7 @@ ON DUPLICATE KEY UPDATE
     lease_start        = '1970-01-01',
     lease_end          = '1970-01-01'`
 
-const deleteByKey = "DELETE FROM `credentials` " + byKey
+const deleteRow = "DELETE FROM `credentials` WHERE id = :row"
 
 // selectVersions reads no token bytes; a poller asks it for all rows that its process waits for.
 const selectVersions = "SELECT id, version FROM `credentials` WHERE id IN (?)"
@@ -209,7 +209,7 @@ type statements struct {
 	selectByKey, selectForClaim, selectByRow, selectPage, selectNone         string
 	selectVersions, lockDue, selectClaimed, selectDueServices                string
 	updatePostpone                                                           string
-	updateClaim, updateSave, updateFail, updateRelease, upsertPut, deleteKey string
+	updateClaim, updateSave, updateFail, updateRelease, upsertPut, deleteRow string
 }
 
 func statementsFor(table string) statements {
@@ -231,6 +231,6 @@ func statementsFor(table string) statements {
 		updateFail:        in(updateFail),
 		updateRelease:     in(updateRelease),
 		upsertPut:         in(upsertPut),
-		deleteKey:         in(deleteByKey),
+		deleteRow:         in(deleteRow),
 	}
 }

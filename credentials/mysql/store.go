@@ -96,7 +96,11 @@ func (s *Store) Versions(ctx context.Context, rows []uint64) (versions map[uint6
 
 // Put stores a grant under key, new or in place of the one there, and revives a credential that the provider had
 // declared dead. The result of an exchange that was under way is dropped. Errors wrap [credentials.ErrInvalidKey] and
-// [credentials.ErrInvalidGrant].
+// [credentials.ErrInvalidGrant], and nothing was written.
+//
+// After an error that wraps [credentials.ErrUnavailable] nobody knows whether the grant was stored. Get the credential
+// before putting the same grant again: if it was, its refresh token may have been exchanged since, and would replace the
+// one that works. An error that wraps [credentials.ErrSuperseded] says that something was written meanwhile.
 func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Grant) error {
 	key, err := key.Normalize()
 	if err != nil {
@@ -114,8 +118,30 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Gran
 		return fmt.Errorf("put %s: %w", key, err)
 	}
 	args["service"], args["account"] = key.Service, key.Account
+	var before row
+	err = s.retry(ctx, "put "+key.String(), func() (err error) {
+		before, err = s.find(ctx, key)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	inDoubt := false // a try before this one may have been stored, and what it stored exchanged since
 	return s.retry(ctx, "put "+key.String(), func() error {
+		if inDoubt {
+			now, err := s.find(ctx, key)
+			written := now.ID != before.ID || now.Version != before.Version
+			switch {
+			case err != nil:
+				return err
+			case written && now.has(g):
+				return nil
+			case written:
+				return fmt.Errorf("%w: nobody knows whether this grant was stored before; get the credential", credentials.ErrSuperseded)
+			}
+		}
 		_, err := s.exec(ctx, s.db, s.sql.upsertPut, args)
+		inDoubt = inDoubt || err != nil && !rolledBack(err)
 		return err
 	})
 }
@@ -127,9 +153,16 @@ func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
 	if err != nil {
 		return err
 	}
+	var before row
 	replyLost := false
 	return s.retry(ctx, "delete "+key.String(), func() error {
-		n, err := s.exec(ctx, s.db, s.sql.deleteKey, keyArgs(key))
+		if !replyLost {
+			var err error
+			if before, err = s.find(ctx, key); err != nil {
+				return err
+			}
+		}
+		n, err := s.exec(ctx, s.db, s.sql.deleteRow, map[string]any{"row": before.ID}) // not what is made under the key meanwhile
 		if err == nil && n == 0 && !replyLost {
 			return credentials.ErrNotFound
 		}
@@ -173,6 +206,15 @@ func (s *Store) List(ctx context.Context, service string) iter.Seq2[credentials.
 			}
 		}
 	}
+}
+
+// find returns the row under the key, also one whose contents cannot be read; the zero row if there is none.
+func (s *Store) find(ctx context.Context, key credentials.Key) (row, error) {
+	found, err := s.all(ctx, s.db, s.sql.selectByKey, keyArgs(key))
+	if err != nil || len(found) == 0 {
+		return row{}, err
+	}
+	return found[0], nil
 }
 
 func keyArgs(key credentials.Key) map[string]any {
