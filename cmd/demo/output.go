@@ -4,12 +4,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/latchkey-go/latchkey/credentials"
 )
+
+// maxRows keeps a table on one screen.
+const maxRows = 20
 
 // emit writes the command's result to stdout: as one JSON object with --json, else as the lines.
 func emit(cmd *cli.Command, object any, lines func() string) error {
@@ -34,6 +38,18 @@ func show(secret credentials.Secret, reveal bool) string {
 		return secret.Reveal()
 	}
 	return secret.String()
+}
+
+// count writes "1 round", "2 rounds", "2 processes".
+func count(n int, noun string) string {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(noun, "ss"):
+		noun += "es"
+	default:
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // span writes a length of time for people.

@@ -12,9 +12,6 @@ import (
 	"github.com/latchkey-go/latchkey/internal/storm"
 )
 
-// maxRows keeps the table on one screen.
-const maxRows = 20
-
 // stormTable is the report for people: a line for each account, then the verdict.
 func stormTable(r storm.Report) string {
 	if r.Faults != nil && r.Faults.Seed != 0 {
@@ -63,18 +60,6 @@ func worstFirst(accounts []storm.Account) []storm.Account {
 		return 1
 	}
 	return slices.SortedStableFunc(slices.Values(accounts), func(a, b storm.Account) int { return cmp.Compare(broken(a), broken(b)) })
-}
-
-// count writes "1 round", "2 rounds", "2 processes".
-func count(n int, noun string) string {
-	switch {
-	case n == 1:
-	case strings.HasSuffix(noun, "ss"):
-		noun += "es"
-	default:
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // verdict is the storm in a few sentences.
