@@ -32,17 +32,17 @@ const noServer = "run `docker-compose up -d` here, or name one with --dsn or $MY
 
 // server is the MySQL server in use.
 type server struct {
-	db    *sql.DB
-	dsn   string
-	label string // "MySQL 9.7.4 (docker)"
-	stop  func() error
+	db      *sql.DB
+	dsn     string
+	label   string             // "MySQL 9.7.4 (docker)"
+	private *localmysql.Server // nil unless it is one that ends with this command
 }
 
 // Close closes the pool and ends the server, if it is a private one.
 func (s *server) Close() error {
 	_ = s.db.Close() // which fails where the server was restarted and idle connections are dead: nothing is lost by that
-	if s.stop != nil {
-		return s.stop()
+	if s.private != nil {
+		return s.private.Stop()
 	}
 	return nil
 }
@@ -217,7 +217,7 @@ func startPrivate(ctx context.Context, cmd *cli.Command) (_ *server, err error) 
 	if err != nil {
 		return nil, err
 	}
-	s.stop = private.Stop
+	s.private = private
 	return s, nil
 }
 

@@ -60,23 +60,19 @@ func runStorm(ctx context.Context, cmd *cli.Command) (err error) {
 		return err
 	}
 	cfg.Progress = status.show
-	find := func(ctx context.Context, cmd *cli.Command) (*server, storm.Database, error) {
-		s, err := findServer(ctx, cmd, orPrivate)
-		return s, nil, err
-	}
-	if cfg.Restart != "" || cfg.Chaos {
-		find = findRestartable
-	}
-	s, database, err := find(ctx, cmd)
+	s, err := findServer(ctx, cmd, orPrivate)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	if cfg.Restart != "" && database == nil {
+	switch {
+	case s.private != nil: // else Database stays nil, which a nil *localmysql.Server in it would not be
+		cfg.Database = s.private
+	case cfg.Restart != "":
 		return usagef(cmd, "--restart restarts a private server, and this is %s, which others may use: stop naming one (--dsn, $MYSQL_DSN), "+
 			"or stop that of docker-compose.yml", s.label)
 	}
-	cfg.DSN, cfg.Server, cfg.Database = s.dsn, s.label, database
+	cfg.DSN, cfg.Server = s.dsn, s.label
 
 	report, err := storm.Run(ctx, cfg)
 	status.clear()
