@@ -19,9 +19,10 @@ starts worker processes whose threads all ask for every account at the same mome
 against what was needed: one call for each account and round. It migrates the table first and removes its own rows
 afterwards. The exit status is 1 if anything broke.
 
-With --kill, --pause or --restart one holder of a lease is hit in each round, at the step that is named. With --chaos all
-of that happens at random, the provider misbehaves, and tokens live two seconds; there are %d threads and %d accounts
-then, unless you say otherwise. Leases are three seconds long with faults.
+With --kill, --pause or --restart one holder of a lease is hit in each round: at the step that --kill or --restart names,
+or, with --pause, in its exchange. With --chaos all of that happens at random, the provider misbehaves, and tokens live two
+seconds; there are %d threads and %d accounts then, unless you say otherwise. With faults an exchange may take a second, or
+twice the --latency if that is longer, and a lease lasts two seconds more.
 
 With --lifetimes or --lifetime nothing goes wrong: all accounts have a fresh token, the threads ask for random accounts
 about every millisecond, and tokens are renewed before they expire. Nobody may wait for an exchange then. The endpoint
@@ -39,7 +40,7 @@ Example: demo storm --chaos --duration 60s --seed 1`, storm.ChaosThreads, storm.
 			&cli.IntFlag{Name: "rounds", Value: storm.DefaultRounds, Usage: "times that all tokens expire"},
 			&cli.DurationFlag{Name: "latency", Value: storm.DefaultLatency, Usage: "how long the token endpoint takes"},
 			&cli.IntFlag{Name: "pool", Usage: fmt.Sprintf("connections that each process may open; 1 will do (default: one for each account, at most %d)", storm.DefaultPool), HideDefault: true},
-			&cli.DurationFlag{Name: "timeout", Usage: fmt.Sprintf("gives up after that time (default: %v, and with --chaos its duration, with --lifetimes theirs)", storm.DefaultTimeout), HideDefault: true},
+			&cli.DurationFlag{Name: "timeout", Usage: fmt.Sprintf("gives up after that time (default: %v, plus the --duration with --chaos, or all lifetimes with --lifetimes)", storm.DefaultTimeout), HideDefault: true},
 
 			&cli.StringFlag{Name: "kill", Usage: "a holder kills itself (SIGKILL) at that `STEP`: after-claim, exchange (while the endpoint works) or before-save"},
 			&cli.BoolFlag{Name: "pause", Usage: "a holder stops itself (SIGSTOP) in its exchange, until its lease has ended"},
@@ -97,6 +98,14 @@ func stormConfig(cmd *cli.Command) (storm.Config, error) {
 		if cmd.IsSet(name) && cmd.Int(name) < 1 {
 			return storm.Config{}, usagef(cmd, "--%s is %d; at least 1 is needed", name, cmd.Int(name))
 		}
+	}
+	for _, name := range []string{"kill", "restart", "provider"} {
+		if cmd.IsSet(name) && cmd.String(name) == "" { // as from a shell variable that is not set
+			return storm.Config{}, usagef(cmd, "--%s is empty; give it a value, or leave it out", name)
+		}
+	}
+	if cmd.IsSet("seed") && cmd.Uint64("seed") == 0 { // which to the storm means to draw one
+		return storm.Config{}, usagef(cmd, "--seed is 0; give 1 or more, or leave it out to have one drawn")
 	}
 	for _, name := range []string{"latency", "timeout", "duration"} {
 		if d := cmd.Duration(name); d < 0 || d == 0 && (cmd.IsSet(name) || name != "timeout") {

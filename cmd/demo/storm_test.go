@@ -54,6 +54,10 @@ func TestStormFlagsThatDoNotGoTogether(t *testing.T) {
 	}{
 		"two faults":              {[]string{"--kill", "exchange", "--pause"}, "choose one"},
 		"unknown step":            {[]string{"--kill", "never"}, "after-claim, exchange and before-save"},
+		"empty kill":              {[]string{"--kill", ""}, "--kill is empty"},
+		"empty restart":           {[]string{"--restart="}, "--restart is empty"},
+		"empty provider":          {[]string{"--pause", "--provider", ""}, "--provider is empty"},
+		"seed of zero":            {[]string{"--chaos", "--seed", "0"}, "--seed is 0"},
 		"seed without chaos":      {[]string{"--seed", "3"}, "--seed is for --chaos"},
 		"duration without chaos":  {[]string{"--pause", "--duration", "3s"}, "--duration is for --chaos"},
 		"no duration":             {[]string{"--chaos", "--duration", "0s"}, "--duration is 0s"},
