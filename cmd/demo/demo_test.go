@@ -189,6 +189,8 @@ func TestErrorsNameCauseAndRemedy(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
+	empty, large := filepath.Join(t.TempDir(), "empty"), `{"token": "hunter2`+strings.Repeat("x", maxGrant)+`"}`
+	must(t, os.WriteFile(empty, nil, 0o600))
 	for name, test := range map[string]struct {
 		stdin  string
 		args   []string
@@ -213,6 +215,9 @@ func TestErrorsNameCauseAndRemedy(t *testing.T) {
 		"odd service of list":   {"", []string{"list", "git hub"}, exitUsage, "service name"},
 		"no grant":              {"", []string{"put", "github"}, exitFailed, "no grant on stdin"},
 		"grant file is missing": {"", []string{"put", "github", "--from", filepath.Join(t.TempDir(), "none")}, exitFailed, "no such file"},
+		"grant is a folder":     {"", []string{"put", "github", "--from", t.TempDir()}, exitFailed, "read the grant: read "},
+		"grant file is empty":   {"", []string{"put", "github", "--from", empty}, exitFailed, "no grant in " + empty},
+		"large grant":           {large, []string{"put", "github"}, exitFailed, "larger than 1 MiB"},
 		"no token URL":          {"", []string{"refresh", "github"}, exitUsage, "token-url"},
 		"odd grant type":        {"", []string{"refresh", "github", "--token-url", "http://127.0.0.1:1", "--client-id", "a", "--grant", "password"}, exitUsage, "client_credentials"},
 		"odd auth style":        {"", []string{"refresh", "github", "--token-url", "http://127.0.0.1:1", "--client-id", "a", "--auth-style", "x"}, exitUsage, "header or body"},

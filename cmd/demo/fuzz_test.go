@@ -45,12 +45,12 @@ func FuzzDSNHints(f *testing.F) {
 func FuzzGrant(f *testing.F) {
 	for _, seed := range []string{
 		`{"token":"PASSWORD"}`, `{"refresh_token":"PASSWORD","lifetime":"1h"}`, `{"lifetime":"PASSWORD"}`, `{"PASSWORD":1}`,
-		`{"token":"PASSWORD"`, `{"extra":{"a":"PASSWORD"}}`, `{"token":{"PASSWORD":1}}`, `PASSWORD`, `[]`, ``, `{} PASSWORD`,
+		`{"token":"PASSWORD"`, `{"extra":{"a":"PASSWORD"}}`, `{"token":{"PASSWORD":1}}`, `PASSWORD`, `[]`, `null`, ``, `{} PASSWORD`,
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if _, err := parseGrant(strings.NewReader(strings.ReplaceAll(text, "PASSWORD", fuzzPassword))); err != nil {
+		if _, err := parseGrant([]byte(strings.ReplaceAll(text, "PASSWORD", fuzzPassword)), "on stdin"); err != nil {
 			hintsSafely(t, err)
 		}
 	})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,36 +54,49 @@ func runPut(ctx context.Context, cmd *cli.Command) error {
 const maxGrant = 1 << 20
 
 func readGrant(cmd *cli.Command) (credentials.Grant, error) {
-	in := cmd.Root().Reader
+	in, where := cmd.Root().Reader, "on stdin"
 	if name := cmd.String("from"); name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
 			return credentials.Grant{}, fmt.Errorf("read the grant: %w", err)
 		}
 		defer func() { _ = file.Close() }()
-		in = file
+		in, where = file, "in "+name
 	} else if isTerminal(in) {
 		note(cmd, "reading the grant from the terminal: one JSON object, then Ctrl-D")
 	}
-	return parseGrant(io.LimitReader(in, maxGrant))
+	text, err := io.ReadAll(io.LimitReader(in, maxGrant+1))
+	switch {
+	case err != nil:
+		return credentials.Grant{}, fmt.Errorf("read the grant: %w", err)
+	case len(text) > maxGrant:
+		return credentials.Grant{}, fmt.Errorf("what is %s is larger than %d MiB, and so no grant; %s", where, maxGrant>>20, grantForm)
+	}
+	return parseGrant(text, where)
 }
 
-// parseGrant reads the JSON of put. Its errors quote nothing of it.
-func parseGrant(in io.Reader) (credentials.Grant, error) {
-	var given struct {
+// grantForm is what to do about a grant that cannot be read.
+const grantForm = `give one JSON object such as {"refresh_token": "…"}; see demo put --help`
+
+// parseGrant reads the JSON of put, which came from where. Its errors quote nothing of it.
+func parseGrant(text []byte, where string) (credentials.Grant, error) {
+	var given *struct {
 		Token           string            `json:"token"`
 		RefreshToken    string            `json:"refresh_token"`
 		Lifetime        string            `json:"lifetime"`
 		RefreshLifetime string            `json:"refresh_lifetime"`
 		Extra           map[string]string `json:"extra"`
 	}
-	decoder := json.NewDecoder(in)
+	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&given); err != nil {
-		return credentials.Grant{}, explainJSON(err)
+		return credentials.Grant{}, explainJSON(err, where)
 	}
 	if err := decoder.Decode(new(json.RawMessage)); !errors.Is(err, io.EOF) {
 		return credentials.Grant{}, errors.New("the grant is followed by something else; give one JSON object")
+	}
+	if given == nil { // an object without members is a grant, for client credentials; this is rather a mistake
+		return credentials.Grant{}, errors.New("the grant is null; " + grantForm)
 	}
 	grant := credentials.Grant{
 		Token:        credentials.NewSecret(given.Token),
@@ -113,23 +127,22 @@ func parseGrant(in io.Reader) (credentials.Grant, error) {
 }
 
 // explainJSON says what is wrong with the grant's JSON and where, without a word of what was given.
-func explainJSON(err error) error {
-	const form = `give one JSON object such as {"refresh_token": "…"}; see demo put --help`
+func explainJSON(err error, where string) error {
 	var syntax *json.SyntaxError
 	var mismatch *json.UnmarshalTypeError
 	switch {
 	case errors.Is(err, io.EOF):
-		return errors.New("there is no grant on stdin; " + form)
+		return fmt.Errorf("there is no grant %s; %s", where, grantForm)
 	case errors.As(err, &syntax):
-		return fmt.Errorf("the grant is not JSON, from byte %d on; %s", syntax.Offset, form)
+		return fmt.Errorf("the grant is not JSON, from byte %d on; %s", syntax.Offset, grantForm)
 	case errors.As(err, &mismatch):
 		return fmt.Errorf("the grant's %q has the JSON type %s; all members are strings, and \"extra\" an object of strings",
 			mismatch.Field, jsonKind(mismatch.Value))
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the grant's JSON ends too soon; " + form)
+		return errors.New("the grant's JSON ends too soon; " + grantForm)
 	}
 	// What is left is a member that is not known. Its name may be a token that stands in the wrong place.
-	return errors.New("the grant has a member that is none of token, refresh_token, lifetime, refresh_lifetime and extra; " + form)
+	return errors.New("the grant has a member that is none of token, refresh_token, lifetime, refresh_lifetime and extra; " + grantForm)
 }
 
 // jsonKind drops the number that encoding/json puts behind the word.

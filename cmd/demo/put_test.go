@@ -7,8 +7,8 @@ import (
 )
 
 func TestParseGrant(t *testing.T) {
-	g, err := parseGrant(strings.NewReader(
-		`{"token": "tok", "lifetime": "90s", "refresh_token": "ref", "refresh_lifetime": "720h", "extra": {"scope": "read"}}`))
+	g, err := parseGrant([]byte(
+		`{"token": "tok", "lifetime": "90s", "refresh_token": "ref", "refresh_lifetime": "720h", "extra": {"scope": "read"}}`), "on stdin")
 	must(t, err)
 	scope := g.Extra["scope"]
 	if g.Token.Reveal() != "tok" || g.RefreshToken.Reveal() != "ref" || scope.Reveal() != "read" {
@@ -17,11 +17,15 @@ func TestParseGrant(t *testing.T) {
 	if g.Lifetime != 90*time.Second || g.RefreshLifetime != 720*time.Hour {
 		t.Errorf("lifetimes = %v, %v", g.Lifetime, g.RefreshLifetime)
 	}
+	if _, err := parseGrant([]byte(`{}`), "on stdin"); err != nil {
+		t.Errorf("a grant of nothing, for client credentials: %v", err)
+	}
 }
 
 func TestParseGrantErrorsShowNoSecret(t *testing.T) {
 	for name, test := range map[string]struct{ in, want string }{
-		"nothing":            {``, "no grant"},
+		"nothing":            {``, "no grant on stdin"},
+		"null":               {`null`, "the grant is null"},
 		"a bare token":       {`hunter2`, "not JSON"},
 		"a string":           {`"hunter2"`, "JSON type string"},
 		"half":               {`{"token": "hunter2`, "ends too soon"},
@@ -34,7 +38,7 @@ func TestParseGrantErrorsShowNoSecret(t *testing.T) {
 		"two":                {`{"token": "hunter2"} {"token": "hunter2"}`, "followed by something else"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parseGrant(strings.NewReader(test.in))
+			_, err := parseGrant([]byte(test.in), "on stdin")
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("parseGrant = %v, want %q", err, test.want)
 			}
