@@ -129,6 +129,14 @@ func usagef(cmd *cli.Command, format string, args ...any) error {
 	return &usageError{command: cmd.FullName(), err: fmt.Errorf(format, args...)}
 }
 
+// noArguments refuses the arguments of a command that takes none.
+func noArguments(cmd *cli.Command) error {
+	if !cmd.Args().Present() {
+		return nil
+	}
+	return usagef(cmd, "%s takes no arguments, got %q", strings.TrimPrefix(cmd.FullName(), cmd.Root().Name+" "), cmd.Args().First())
+}
+
 // errReported ends the command with a failure that its output has told already.
 var errReported = errors.New("reported already")
 

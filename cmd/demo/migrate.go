@@ -49,6 +49,9 @@ type migration struct {
 }
 
 func migrateUp(ctx context.Context, cmd *cli.Command) (err error) {
+	if err := noArguments(cmd); err != nil {
+		return err
+	}
 	s, err := findServer(ctx, cmd, noPrivate)
 	if err != nil {
 		return err
@@ -71,6 +74,9 @@ func migrateUp(ctx context.Context, cmd *cli.Command) (err error) {
 }
 
 func migrateDown(ctx context.Context, cmd *cli.Command) (err error) {
+	if err := noArguments(cmd); err != nil {
+		return err
+	}
 	if !cmd.Bool("yes") {
 		return usagef(cmd, "migrate down drops what the migration made, tokens and all; confirm with --yes")
 	}
@@ -93,6 +99,9 @@ func migrateDown(ctx context.Context, cmd *cli.Command) (err error) {
 }
 
 func migrateStatus(ctx context.Context, cmd *cli.Command) (err error) {
+	if err := noArguments(cmd); err != nil {
+		return err
+	}
 	s, err := findServer(ctx, cmd, noPrivate)
 	if err != nil {
 		return err

@@ -37,8 +37,8 @@ Example:
 }
 
 func runProvider(ctx context.Context, cmd *cli.Command) (err error) {
-	if cmd.Args().Present() {
-		return usagef(cmd, "provider takes no arguments, got %q", cmd.Args().First())
+	if err := noArguments(cmd); err != nil {
+		return err
 	}
 	for _, name := range []string{"latency", "lifetime", "grace"} {
 		if cmd.Duration(name) < 0 {

@@ -14,6 +14,9 @@ func schemaCommand() *cli.Command {
 		Usage:       "print the SQL that makes the credentials table, for other migration tools; needs no server",
 		Description: "Example: demo schema > credentials.sql",
 		Action: func(_ context.Context, cmd *cli.Command) error {
+			if err := noArguments(cmd); err != nil {
+				return err
+			}
 			schema, err := migrations.Schema(nil)
 			if err != nil {
 				return err

@@ -91,8 +91,8 @@ func runStorm(ctx context.Context, cmd *cli.Command) (err error) {
 
 // stormConfig reads the command line.
 func stormConfig(cmd *cli.Command) (storm.Config, error) {
-	if cmd.Args().Present() {
-		return storm.Config{}, usagef(cmd, "storm takes no arguments, got %q", cmd.Args().First())
+	if err := noArguments(cmd); err != nil {
+		return storm.Config{}, err
 	}
 	for _, name := range []string{"processes", "threads", "accounts", "rounds", "pool"} {
 		if cmd.IsSet(name) && cmd.Int(name) < 1 {
