@@ -229,6 +229,7 @@ func TestErrorsNameCauseAndRemedy(t *testing.T) {
 		"odd grant type":        {"", []string{"refresh", "github", "--token-url", "http://127.0.0.1:1", "--client-id", "a", "--grant", "password"}, exitUsage, "client_credentials"},
 		"odd auth style":        {"", []string{"refresh", "github", "--token-url", "http://127.0.0.1:1", "--client-id", "a", "--auth-style", "x"}, exitUsage, "header or body"},
 		"odd token URL":         {"", []string{"refresh", "github", "--token-url", "nowhere", "--client-id", "a"}, exitFailed, "TokenURL"},
+		"no lifetime":           {"", []string{"provider", "--lifetime", "0s", "--listen", "0.0.0.0:0"}, exitUsage, "--lifetime is 0s"},
 		"public provider":       {"", []string{"provider", "--listen", "0.0.0.0:0"}, exitUsage, "loopback"},
 	} {
 		t.Run(name, func(t *testing.T) {

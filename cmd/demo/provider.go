@@ -45,6 +45,9 @@ func runProvider(ctx context.Context, cmd *cli.Command) (err error) {
 			return usagef(cmd, "--%s is %v; it must not be negative", name, cmd.Duration(name))
 		}
 	}
+	if cmd.Duration("lifetime") == 0 { // which to the provider means its default
+		return usagef(cmd, "--lifetime is 0s; it must be more than 0")
+	}
 	host, _, err := net.SplitHostPort(cmd.String("listen"))
 	if err != nil {
 		return usagef(cmd, "--listen is %q; write it as HOST:PORT, such as 127.0.0.1:8085", cmd.String("listen"))
