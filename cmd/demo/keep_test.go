@@ -150,7 +150,7 @@ func TestKeepAndRefreshDueCommandLines(t *testing.T) {
 		"neither key nor due":    {[]string{"refresh"}, "SERVICE [ACCOUNT]"},
 		"service without due":    {[]string{"refresh", "--service", "xero", "xero"}, "--service is for --due"},
 		"rate without due":       {[]string{"refresh", "--rate", "5", "xero"}, "--rate is for --due"},
-		"negative rate with due": {[]string{"refresh", "--due", "--service", "xero", "--rate", "-1"}, "KeepRate is -1"},
+		"negative rate with due": {[]string{"refresh", "--due", "--service", "xero", "--rate", "-1"}, "demo: --rate is -1;"},
 		"reveal with due":        {[]string{"refresh", "--due", "--service", "xero", "--reveal"}, "--reveal is not for --due"},
 		"odd service of refresh": {[]string{"refresh", "--due", "--service", "git hub"}, "service name"},
 		"odd timeout of refresh": {[]string{"refresh", "--due", "--service", "xero", "--timeout", "0s"}, "--timeout is 0s"},
@@ -159,12 +159,13 @@ func TestKeepAndRefreshDueCommandLines(t *testing.T) {
 		"keep of a key":          {[]string{"keep", "--service", "xero", "xero"}, "takes no arguments"},
 		"odd service of keep":    {[]string{"keep", "--service", "git hub"}, "service name"},
 		"odd timeout of keep":    {[]string{"keep", "--service", "xero", "--timeout", "-1s"}, "--timeout is -1s"},
-		"negative rate":          {[]string{"keep", "--service", "xero", "--rate", "-1"}, "KeepRate is -1"},
-		"no rate":                {[]string{"keep", "--service", "xero", "--rate", "NaN"}, "KeepRate is NaN"},
+		"negative rate":          {[]string{"keep", "--service", "xero", "--rate", "-1"}, "demo: --rate is -1;"},
+		"no rate":                {[]string{"keep", "--service", "xero", "--rate", "NaN"}, "--rate is NaN"},
+		"endless rate":           {[]string{"keep", "--service", "xero", "--rate", "Inf"}, "--rate is +Inf"},
 		"no parallel":            {[]string{"keep", "--service", "xero", "--parallel", "0"}, "--parallel is 0"},
-		"negative parallel":      {[]string{"keep", "--service", "xero", "--parallel", "-2"}, "KeepParallel is -2"},
-		"short keep-alive":       {[]string{"keep", "--service", "xero", "--keep-alive", "1s"}, "KeepAlive is 1s"},
-		"negative ahead":         {[]string{"keep", "--service", "xero", "--ahead", "-1s"}, "RefreshAhead is -1s"},
+		"negative parallel":      {[]string{"keep", "--service", "xero", "--parallel", "-2"}, "--parallel is -2"},
+		"short keep-alive":       {[]string{"keep", "--service", "xero", "--keep-alive", "59s"}, "--keep-alive is 59s; at least 1m0s"},
+		"negative ahead":         {[]string{"keep", "--service", "xero", "--ahead", "-1s"}, "--ahead is -1s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := slices.Concat(test.args[:1], to, test.args[1:])
@@ -177,7 +178,7 @@ func TestKeepAndRefreshDueCommandLines(t *testing.T) {
 	if r := demo("", "keep", "--help"); r.status != 0 || !strings.Contains(r.stdout, "Example:") {
 		t.Errorf("keep --help: status %d, without an example:\n%s", r.status, r.stdout)
 	}
-	args := slices.Concat([]string{"keep", "--service", "xero"}, to)
+	args := slices.Concat([]string{"keep", "--service", "xero", "--keep-alive", leastKeepAlive.String()}, to)
 	if r := demo("", args...); r.status != exitFailed || !strings.Contains(r.stderr, "docker-compose up -d") {
 		t.Errorf("keep without a server: status %d: %s, want it to start none", r.status, r.stderr)
 	}

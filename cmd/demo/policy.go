@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"maps"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -23,22 +25,15 @@ func policyFlags() []cli.Flag {
 
 // servicesOf gives the policy of the flags, with their provider, to each service that --service names.
 func servicesOf(ctx context.Context, cmd *cli.Command) (credentials.Services, error) {
-	switch {
-	case !cmd.IsSet("service"):
+	if !cmd.IsSet("service") {
 		return nil, usagef(cmd, "--service is missing: the token endpoint is that of which service?")
-	case cmd.Int("parallel") == 0: // which to the library means its default
-		return nil, usagef(cmd, "--parallel is 0; at least 1 is needed")
 	}
-	refresher, err := refresherOf(cmd)
+	policy, err := policyOf(cmd)
 	if err != nil {
 		return nil, err
 	}
-	policy := credentials.Service{
-		Refresher:    refresher,
-		KeepRate:     cmd.Float("rate"),
-		KeepParallel: cmd.Int("parallel"),
-		KeepAlive:    cmd.Duration("keep-alive"),
-		RefreshAhead: cmd.Duration("ahead"),
+	if policy.Refresher, err = refresherOf(cmd); err != nil {
+		return nil, err
 	}
 	services := make(credentials.Services)
 	for _, name := range cmd.StringSlice("service") {
@@ -48,7 +43,7 @@ func servicesOf(ctx context.Context, cmd *cli.Command) (credentials.Services, er
 		}
 		services[normalized] = policy
 	}
-	// NewManager would say the same, but it needs a server.
+	// NewManager would say the same, but it needs a server. What the flags may be was said above, in their names.
 	check := credentials.ServicesFunc(services.Service)
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		if _, err := check.Service(ctx, name); err != nil {
@@ -56,4 +51,24 @@ func servicesOf(ctx context.Context, cmd *cli.Command) (credentials.Services, er
 		}
 	}
 	return services, nil
+}
+
+// leastKeepAlive is that of package credentials; a test holds it against it.
+const leastKeepAlive = time.Minute
+
+// policyOf reads the policy from its flags.
+func policyOf(cmd *cli.Command) (credentials.Service, error) {
+	rate, parallel, keepAlive, ahead := cmd.Float("rate"), cmd.Int("parallel"), cmd.Duration("keep-alive"), cmd.Duration("ahead")
+	var err error
+	switch {
+	case !(rate >= 0) || math.IsInf(rate, 1): // NaN is not either
+		err = usagef(cmd, "--rate is %v; it must be a number that is not negative", rate)
+	case parallel < 1: // 0 means the default to the library
+		err = usagef(cmd, "--parallel is %d; at least 1 is needed", parallel)
+	case keepAlive != 0 && keepAlive < leastKeepAlive:
+		err = usagef(cmd, "--keep-alive is %v; at least %v, or 0 for none", keepAlive, leastKeepAlive)
+	case ahead < 0:
+		err = usagef(cmd, "--ahead is %v; it must not be negative", ahead)
+	}
+	return credentials.Service{KeepRate: rate, KeepParallel: parallel, KeepAlive: keepAlive, RefreshAhead: ahead}, err
 }
