@@ -154,6 +154,8 @@ func TestKeepAndRefreshDueCommandLines(t *testing.T) {
 		"reveal with due":        {[]string{"refresh", "--due", "--service", "xero", "--reveal"}, "--reveal is not for --due"},
 		"odd service of refresh": {[]string{"refresh", "--due", "--service", "git hub"}, "service name"},
 		"odd timeout of refresh": {[]string{"refresh", "--due", "--service", "xero", "--timeout", "0s"}, "--timeout is 0s"},
+		"long timeout":           {[]string{"refresh", "--timeout", "48h", "xero"}, "--timeout is 48h0m0s; at most 23h59m45s"},
+		"long timeout of keep":   {[]string{"keep", "--service", "xero", "--timeout", "24h"}, "--timeout is 24h0m0s; at most"},
 		"odd grant of keep":      {[]string{"keep", "--service", "xero", "--grant", "x"}, "--grant is"},
 		"keep of nothing":        {[]string{"keep"}, "--service is missing"},
 		"keep of a key":          {[]string{"keep", "--service", "xero", "xero"}, "takes no arguments"},

@@ -102,11 +102,14 @@ func runRefresh(ctx context.Context, cmd *cli.Command) error {
 	})
 }
 
-// newManager makes one whose exchanges may take that long.
+// beyondExchange is how much longer a lease is than an exchange may take, so that what it brought is saved under it.
+const beyondExchange = credentials.DefaultLease - credentials.DefaultExchangeTimeout
+
+// newManager makes one whose exchanges may take that long, which timeoutOf checks.
 func newManager(store *mysql.Store, services credentials.Services, timeout time.Duration, log *slog.Logger) (*credentials.Manager, error) {
 	return credentials.NewManager(store, services, &credentials.Options{
 		ExchangeTimeout: timeout,
-		Lease:           timeout + credentials.DefaultLease - credentials.DefaultExchangeTimeout,
+		Lease:           timeout + beyondExchange,
 		Logger:          log,
 	})
 }
@@ -123,8 +126,11 @@ func closeManager(ctx context.Context, manager *credentials.Manager, timeout tim
 
 func timeoutOf(cmd *cli.Command) (time.Duration, error) {
 	timeout := cmd.Duration("timeout")
-	if timeout <= 0 {
+	switch longest := credentials.MaxLease - beyondExchange; {
+	case timeout <= 0:
 		return 0, usagef(cmd, "--timeout is %v; it must be more than 0", timeout)
+	case timeout > longest:
+		return 0, usagef(cmd, "--timeout is %v; at most %v are allowed, since others wait that long after a holder died", timeout, longest)
 	}
 	return timeout, nil
 }
