@@ -177,6 +177,7 @@ func TestSchemaIsSQL(t *testing.T) {
 
 func TestErrorsNameCauseAndRemedy(t *testing.T) {
 	useNoServer(t, "1")
+	t.Setenv("CLIENT_SECRET", "")
 	answers, err := net.Listen("tcp", "127.0.0.1:0") // and hangs up at once
 	must(t, err)
 	t.Cleanup(func() { _ = answers.Close() })
@@ -228,7 +229,10 @@ func TestErrorsNameCauseAndRemedy(t *testing.T) {
 		"no token URL":          {"", []string{"refresh", "github"}, exitUsage, "token-url"},
 		"odd grant type":        {"", []string{"refresh", "github", "--token-url", "http://127.0.0.1:1", "--client-id", "a", "--grant", "password"}, exitUsage, "client_credentials"},
 		"odd auth style":        {"", []string{"refresh", "github", "--token-url", "http://127.0.0.1:1", "--client-id", "a", "--auth-style", "x"}, exitUsage, "header or body"},
-		"odd token URL":         {"", []string{"refresh", "github", "--token-url", "nowhere", "--client-id", "a"}, exitFailed, "TokenURL"},
+		"odd token URL":         {"", []string{"refresh", "github", "--token-url", "nowhere", "--client-id", "a"}, exitUsage, "demo: --token-url is not"},
+		"unreadable token URL":  {"", []string{"refresh", "github", "--token-url", "http://h:hunter2/", "--client-id", "a"}, exitUsage, "demo: --token-url is not"},
+		"empty client id":       {"", []string{"refresh", "github", "--token-url", "http://127.0.0.1:1", "--client-id", ""}, exitUsage, "--client-id is empty"},
+		"no client secret":      {"", []string{"refresh", "github", "--token-url", "http://127.0.0.1:1", "--client-id", "a", "--grant", "client_credentials"}, exitUsage, "$CLIENT_SECRET"},
 		"no lifetime":           {"", []string{"provider", "--lifetime", "0s", "--listen", "0.0.0.0:0"}, exitUsage, "--lifetime is 0s"},
 		"public provider":       {"", []string{"provider", "--listen", "0.0.0.0:0"}, exitUsage, "loopback"},
 	} {

@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"slices"
 	"time"
@@ -146,7 +145,14 @@ func refresherOf(cmd *cli.Command) (*oauth2refresh.Refresher, error) {
 	default:
 		return nil, usagef(cmd, "--auth-style is %q; use header or body", name)
 	}
-	id, secret, url, scopes := cmd.String("client-id"), os.Getenv("CLIENT_SECRET"), cmd.String("token-url"), cmd.StringSlice("scope")
+	id, secret, tokenURL, scopes := cmd.String("client-id"), os.Getenv("CLIENT_SECRET"), cmd.String("token-url"), cmd.StringSlice("scope")
+	switch u, err := url.Parse(tokenURL); {
+	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
+		// Neither the URL nor the error, which quotes it, is shown: it may have a key in its query.
+		return nil, usagef(cmd, "--token-url is not the address of a token endpoint; write it as https://HOST/PATH")
+	case id == "":
+		return nil, usagef(cmd, "--client-id is empty; give the id that the provider gave to the app")
+	}
 	var refresher *oauth2refresh.Refresher
 	switch grant := cmd.String("grant"); grant {
 	case "refresh_token":
@@ -154,20 +160,20 @@ func refresherOf(cmd *cli.Command) (*oauth2refresh.Refresher, error) {
 			return nil, usagef(cmd, "--scope goes with --grant client_credentials; a refresh token keeps the scope it was granted")
 		}
 		refresher = oauth2refresh.New(oauth2.Config{
-			ClientID: id, ClientSecret: secret, Endpoint: oauth2.Endpoint{TokenURL: url, AuthStyle: style},
+			ClientID: id, ClientSecret: secret, Endpoint: oauth2.Endpoint{TokenURL: tokenURL, AuthStyle: style},
 		})
 	case "client_credentials":
 		if secret == "" {
-			return nil, errors.New("client credentials are an id and a secret; set $CLIENT_SECRET")
+			return nil, usagef(cmd, "--grant client_credentials takes a secret beside the id; set $CLIENT_SECRET")
 		}
 		refresher = oauth2refresh.NewClientCredentials(clientcredentials.Config{
-			ClientID: id, ClientSecret: secret, TokenURL: url, AuthStyle: style, Scopes: scopes,
+			ClientID: id, ClientSecret: secret, TokenURL: tokenURL, AuthStyle: style, Scopes: scopes,
 		})
 	default:
 		return nil, usagef(cmd, "--grant is %q; use refresh_token or client_credentials", grant)
 	}
 	if err := refresher.Check(); err != nil {
-		return nil, fmt.Errorf("the token endpoint: %w", err)
+		return nil, &usageError{command: cmd.FullName(), err: err}
 	}
 	return refresher, nil
 }
