@@ -17,9 +17,13 @@ import (
 	"github.com/latchkey-go/latchkey/internal/storm"
 )
 
-// TestMain makes this program the command itself: a storm starts it again as its workers.
+// asCommand is set where a test starts this program to be the command itself.
+const asCommand = "LATCHKEY_TEST_AS_DEMO"
+
+// TestMain makes this program the command itself where it is asked to be that, and where a storm starts it again as its
+// workers.
 func TestMain(m *testing.M) {
-	if storm.IsWorker() {
+	if storm.IsWorker() || os.Getenv(asCommand) != "" {
 		main()
 		return
 	}

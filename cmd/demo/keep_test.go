@@ -186,17 +186,6 @@ func TestKeepAndRefreshDueCommandLines(t *testing.T) {
 	}
 }
 
-// asCommand is set where the test program is to be the command itself.
-const asCommand = "LATCHKEY_TEST_AS_DEMO"
-
-func TestKeepProcess(*testing.T) {
-	if os.Getenv(asCommand) == "" {
-		return // it is the process of the test below
-	}
-	args := os.Args[slices.Index(os.Args, "--")+1:]
-	os.Exit(run(append([]string{"demo"}, args...), os.Stdin, os.Stdout, os.Stderr))
-}
-
 // It renews what is due, and being interrupted amid an exchange loses nothing.
 func TestKeepUntilInterrupted(t *testing.T) {
 	useServer(t, "keep")
@@ -215,7 +204,7 @@ func TestKeepUntilInterrupted(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	args := append([]string{"-test.run=^TestKeepProcess$", "--", "keep", "--json", "--rate", "100", "--parallel", "3"}, providerArgs(p, "xero")...)
+	args := append([]string{"keep", "--json", "--rate", "100", "--parallel", "3"}, providerArgs(p, "xero")...)
 	keep := exec.CommandContext(ctx, os.Args[0], args...)
 	keep.Env = append(os.Environ(), asCommand+"=1")
 	var stdout bytes.Buffer
