@@ -193,6 +193,28 @@ func TestMigrateRefusesNewerDatabase(t *testing.T) {
 	})
 }
 
+// TestMigrateLeavesAForeignTableAlone: a host has a table of that common name already. It is neither taken for ours nor,
+// by Down, dropped.
+func TestMigrateLeavesAForeignTableAlone(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		db := s.open(t, s.database(t), "")
+		execute(t, db, "CREATE TABLE credentials (login VARCHAR(20), password VARCHAR(20)) COMMENT 'of the intranet'")
+		shape := shapeOf(t, db, "credentials")
+		for name, call := range map[string]func(context.Context) error{
+			"Up":   func(ctx context.Context) error { _, err := migrations.Up(ctx, db, nil); return err },
+			"Down": func(ctx context.Context) error { _, err := migrations.Down(ctx, db, nil); return err },
+		} {
+			if err := call(bounded(t)); !errors.Is(err, migrations.ErrForeign) || !strings.Contains(err.Error(), "of the intranet") {
+				t.Errorf("%s: got error %v, want ErrForeign with the table's comment", name, err)
+			}
+		}
+		equal(t, "the other program's table", shapeOf(t, db, "credentials"), shape)
+		if _, err := migrations.Up(bounded(t), db, &migrations.Options{Table: "tokens"}); err != nil {
+			t.Errorf("Up with another name: %v", err)
+		}
+	})
+}
+
 // TestMigrateBadInput: a context that has ended, and names that are none.
 func TestMigrateBadInput(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {

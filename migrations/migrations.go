@@ -32,6 +32,9 @@ const DefaultTable = "credentials"
 // ErrNewer is wrapped where the database has migrations that this version of the library does not know.
 var ErrNewer = errors.New("the database was migrated by a newer version of latchkey; update this program")
 
+// ErrForeign is wrapped where a table of that name is there that latchkey did not make.
+var ErrForeign = errors.New("the table is another program's; choose another name")
+
 // Options change what is applied. Nil means the defaults.
 type Options struct {
 	// Table is the name of the credentials table, of letters, digits and underscores, at most 50. Empty: DefaultTable.
@@ -47,7 +50,7 @@ func Up(ctx context.Context, db *sql.DB, opts *Options) ([]*goose.MigrationResul
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseNewer(ctx, provider); err != nil {
+	if err := refuse(ctx, db, opts, provider); err != nil {
 		return nil, err
 	}
 	return provider.Up(ctx)
@@ -60,7 +63,7 @@ func Down(ctx context.Context, db *sql.DB, opts *Options) (*goose.MigrationResul
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseNewer(ctx, provider); err != nil {
+	if err := refuse(ctx, db, opts, provider); err != nil {
 		return nil, err
 	}
 	return provider.Down(ctx)
@@ -157,6 +160,29 @@ func files(opts *Options) (fs.FS, string, error) {
 		renamed[name] = &fstest.MapFile{Data: text}
 	}
 	return renamed, table, nil
+}
+
+// refuse keeps a program from what it should not touch: a newer schema, or somebody else's table.
+func refuse(ctx context.Context, db *sql.DB, opts *Options, p *goose.Provider) error {
+	if err := refuseNewer(ctx, p); err != nil {
+		return err
+	}
+	_, table, err := files(opts)
+	if err != nil {
+		return err
+	}
+	var comment string
+	err = db.QueryRowContext(ctx,
+		"SELECT table_comment FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", table).Scan(&comment)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for table %q: %w", table, err)
+	case !strings.HasPrefix(comment, "latchkey schema "):
+		return fmt.Errorf("table %q, whose comment is %q: %w", table, comment, ErrForeign)
+	}
+	return nil
 }
 
 // refuseNewer keeps an old program from working on a schema that it does not know.

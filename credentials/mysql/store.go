@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/jmoiron/sqlx"
 
@@ -66,32 +67,40 @@ func (s *Store) Get(ctx context.Context, key credentials.Key) (c credentials.Cre
 	return c, err
 }
 
+// mostVersions is how many rows one statement asks for. A prepared statement has at most 65,535 parameters.
+const mostVersions = 10_000
+
 // Versions implements [credentials.Store].
-func (s *Store) Versions(ctx context.Context, rows []uint64) (versions map[uint64]uint64, err error) {
-	versions = make(map[uint64]uint64, len(rows))
-	if len(rows) == 0 {
-		return versions, nil
+func (s *Store) Versions(ctx context.Context, rows []uint64) (map[uint64]uint64, error) {
+	versions := make(map[uint64]uint64, len(rows))
+	for some := range slices.Chunk(rows, mostVersions) {
+		err := s.retry(ctx, "read versions", func() error { return s.versions(ctx, some, versions) })
+		if err != nil {
+			return nil, err
+		}
 	}
+	return versions, nil
+}
+
+// versions adds the versions of these rows.
+func (s *Store) versions(ctx context.Context, rows []uint64, to map[uint64]uint64) error {
 	query, args, err := sqlx.In(s.sql.selectVersions, rows)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	err = s.retry(ctx, "read versions", func() error {
-		found, err := s.db.QueryContext(ctx, query, args...)
-		if err != nil {
+	found, err := s.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer found.Close()
+	for found.Next() {
+		var row, version uint64
+		if err := found.Scan(&row, &version); err != nil {
 			return err
 		}
-		defer found.Close()
-		for found.Next() {
-			var row, version uint64
-			if err := found.Scan(&row, &version); err != nil {
-				return err
-			}
-			versions[row] = version
-		}
-		return found.Err()
-	})
-	return versions, err
+		to[row] = version
+	}
+	return found.Err()
 }
 
 // Put stores a grant under key, new or in place of the one there, and revives a credential that the provider had

@@ -5,6 +5,7 @@ import "github.com/latchkey-go/latchkey/credentials"
 var versionsTests = []test{
 	{"of rows present and missing", versionsPresentAndMissing},
 	{"of no rows", versionsOfNone},
+	{"of more rows than a statement has parameters", versionsOfMany},
 	{"they move on with every write", versionsMove},
 }
 
@@ -38,6 +39,18 @@ func versionsPresentAndMissing(s *subject) {
 func versionsOfNone(s *subject) {
 	s.seed()
 	equal(s, "the number of rows in the answer", len(s.versions()), 0)
+}
+
+func versionsOfMany(s *subject) {
+	one := s.seed()
+	rows := make([]uint64, 70_000)
+	for i := range rows {
+		rows[i] = 1<<62 + uint64(i)
+	}
+	rows[len(rows)-1] = one.Row
+	got := s.versions(rows...)
+	equal(s, "the number of rows in the answer", len(got), 1)
+	equal(s, "its version", got[one.Row], one.Version)
 }
 
 func versionsMove(s *subject) {
