@@ -144,18 +144,6 @@ func (j *journal) withdraw() {
 	j.withdrawn++
 }
 
-// claimed returns the record of that claim.
-func (j *journal) claimed(id string) (entry, bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, e := range j.entries {
-		if e.Deed == didClaim && e.Claim == id {
-			return e, true
-		}
-	}
-	return entry{}, false
-}
-
 // claimedSince reports whether somebody has claimed the account since that time.
 func (j *journal) claimedSince(account int, since int64) bool {
 	j.mu.Lock()

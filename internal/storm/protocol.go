@@ -133,9 +133,8 @@ type outcome struct {
 
 // question is asked by a holder at the step that the fault waits for.
 type question struct {
-	Number  int    `json:"number"`
-	Account int    `json:"account"`
-	Claim   string `json:"claim,omitempty"`
+	Number  int `json:"number"`
+	Account int `json:"account"`
 }
 
 // deed is what a record is about.

@@ -140,13 +140,9 @@ func (t *trouble) answer(p *process, q question) {
 // resumeAfterLease resumes a paused holder when its lease has ended and somebody else has claimed, should there be
 // somebody: then it comes back with a success of its own into the other's exchange.
 func (t *trouble) resumeAfterLease(p *process, q question) {
-	claimed := history.Now()
-	until := claimed + int64(t.cfg.lease())
-	if claim, ok := t.journal.claimed(q.Claim); ok {
-		claimed, until = claim.Start, claim.End+int64(claim.EndsIn)
-	}
-	sleep(t.workers.ctx, time.Duration(until-history.Now()))
-	for patience := time.Now().Add(2 * time.Second); time.Now().Before(patience) && !t.journal.claimedSince(q.Account, claimed); {
+	paused := history.Now()
+	sleep(t.workers.ctx, t.cfg.lease()) // which began before the pause
+	for patience := time.Now().Add(2 * time.Second); time.Now().Before(patience) && !t.journal.claimedSince(q.Account, paused); {
 		sleep(t.workers.ctx, 5*time.Millisecond)
 	}
 	if err := resumeProcess(p.cmd.Process); err != nil {

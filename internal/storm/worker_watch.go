@@ -33,7 +33,7 @@ func newWatchedStore(w *worker) *watchedStore {
 // Claim implements [credentials.Store].
 func (s *watchedStore) Claim(ctx context.Context, key credentials.Key, claim credentials.Claim) (credentials.Credential, error) {
 	account := s.accounts[key.Account]
-	s.w.step(ctx, pointClaim, account, "")
+	s.w.step(ctx, pointClaim, account)
 	r := record{Deed: didClaim, Account: account, Start: history.Now()}
 	c, err := s.Store.Claim(ctx, key, claim)
 	r.End = history.Now()
@@ -61,7 +61,7 @@ func (s *watchedStore) claimed(ctx context.Context, r record, c credentials.Cred
 	s.claims.Store(r.Claim, r.Account)
 	r.Version, r.Refresh, r.EndsIn = c.Lease.Version, fingerprint(c.RefreshToken), c.Lease.EndsIn
 	s.w.link.record(r)
-	s.w.step(ctx, pointClaimed, r.Account, r.Claim)
+	s.w.step(ctx, pointClaimed, r.Account)
 }
 
 // claimName is what a claim is called in the journal, where no two may have one name: those of a batch share an id.
@@ -72,7 +72,7 @@ func claimName(fence credentials.Fence) string {
 // Save implements [credentials.Store].
 func (s *watchedStore) Save(ctx context.Context, fence credentials.Fence, renewal credentials.Renewal) error {
 	account := s.account(fence)
-	s.w.step(ctx, pointSave, account, claimName(fence))
+	s.w.step(ctx, pointSave, account)
 	return s.write(didSave, fence, record{
 		Token: fingerprint(renewal.Token), Refresh: fingerprint(renewal.RefreshToken), Lifetime: renewal.Lifetime,
 	}, func() error { return s.Store.Save(ctx, fence, renewal) })
@@ -133,7 +133,7 @@ func (w *worker) recordedExchange(ctx context.Context, c credentials.Credential)
 		asked.Go(func() {
 			select {
 			case <-sent:
-				w.step(ctx, pointExchange, account, c.Lease.ID)
+				w.step(ctx, pointExchange, account)
 			case <-ctx.Done():
 			}
 		})
@@ -154,12 +154,12 @@ func (w *worker) recordedExchange(ctx context.Context, c credentials.Credential)
 }
 
 // step asks the parent what is to happen at a step, where the fault waits for that one, and has it happen.
-func (w *worker) step(ctx context.Context, at point, account int, claim string) {
+func (w *worker) step(ctx context.Context, at point, account int) {
 	if w.Point != at {
 		return
 	}
 	select {
-	case what := <-w.link.ask(question{Account: account, Claim: claim}):
+	case what := <-w.link.ask(question{Account: account}):
 		switch what {
 		case kill:
 			killSelf()
