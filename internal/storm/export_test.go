@@ -261,3 +261,6 @@ func CallContext(ctx context.Context) (_ context.Context, waited func() bool) {
 	own := &ownCall{Context: ctx}
 	return own, own.watched.Load
 }
+
+// ErrorClass is the class of a caller's error.
+func ErrorClass(ctx context.Context, err error) string { return errorClass(ctx, err) }

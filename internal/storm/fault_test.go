@@ -1,12 +1,14 @@
 package storm_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/latchkey-go/latchkey/credentials"
 	"github.com/latchkey-go/latchkey/internal/provider"
 	"github.com/latchkey-go/latchkey/internal/storm"
 )
@@ -221,6 +223,27 @@ func TestAuditSeesWhatBroke(t *testing.T) {
 				t.Errorf("violations = %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// In a record, no class is a success.
+func TestEveryErrorHasAClass(t *testing.T) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, test := range map[string]struct {
+		err  error
+		want string
+	}{
+		"authorize again":       {credentials.ErrReauthRequired, "reauth_required"},
+		"exchange":              {&credentials.RefreshError{Class: credentials.Unknown}, "unknown"},
+		"exchange of no class":  {new(credentials.RefreshError), "untyped"},
+		"store":                 {credentials.ErrUnavailable, "unavailable"},
+		"the caller's own end":  {context.Canceled, "deadline"},
+		"nothing that is known": {errors.New("out of luck"), "untyped"},
+	} {
+		if got := storm.ErrorClass(over, test.err); got != test.want {
+			t.Errorf("%s: class %q, want %q", name, got, test.want)
+		}
 	}
 }
 

@@ -234,18 +234,18 @@ func (j job) key(account int) credentials.Key {
 }
 
 // errorClass sorts the errors of callers, the ones that a service can do something about: it asks again, or a person has
-// to authorize the account. "" is an error that no caller can tell.
-func errorClass(err error, ctx context.Context) string {
+// to authorize the account; untyped for an error that a caller can do nothing about.
+func errorClass(ctx context.Context, err error) string {
 	var failed *credentials.RefreshError
 	switch {
 	case errors.Is(err, credentials.ErrReauthRequired):
 		return "reauth_required"
-	case errors.As(err, &failed):
+	case errors.As(err, &failed) && failed.Class != "":
 		return string(failed.Class)
 	case errors.Is(err, credentials.ErrUnavailable):
 		return "unavailable"
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return "deadline"
 	}
-	return ""
+	return untyped
 }

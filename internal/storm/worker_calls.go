@@ -24,8 +24,8 @@ func (w *worker) askOnce(ctx context.Context, account int, sent time.Time, ask f
 		r.Token = fingerprint(token.Value)
 		return r, token, nil
 	}
-	if r.Class = errorClass(err, ctx); r.Class == "" {
-		r.Class, r.Text = untyped, err.Error()
+	if r.Class = errorClass(ctx, err); r.Class == untyped {
+		r.Text = err.Error()
 	}
 	if failed := (*credentials.RefreshError)(nil); errors.As(err, &failed) {
 		r.Blames = failed.Interrupted.By
