@@ -2,7 +2,6 @@ package storm
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
@@ -20,12 +19,11 @@ const hangs = 10 * time.Second
 
 // audit is what a journal comes to.
 type audit struct {
-	*journal // a copy
+	*journal // a copy, to which it adds the violations that it finds
 
-	names      []string
-	claims     map[string]*claimed
-	presented  []*presented
-	violations []string
+	names     []string
+	claims    map[string]*claimed
+	presented []*presented
 }
 
 // claimed is one claim and what followed.
@@ -86,12 +84,6 @@ func newAudit(j *journal, names []string, presentations []presentation) *audit {
 	}
 	slices.SortStableFunc(a.presented, func(x, y *presented) int { return cmp.Compare(x.Start, y.Start) })
 	return a
-}
-
-func (a *audit) violated(format string, args ...any) {
-	if len(a.violations) < maxViolations {
-		a.violations = append(a.violations, fmt.Sprintf(format, args...))
-	}
 }
 
 // outcome says what is known of the exchange under a claim.

@@ -88,7 +88,7 @@ func (c *chaos) strike(b blow, p *process) {
 		err = pauseProcess(p.cmd.Process)
 	}
 	if err != nil {
-		c.journal.violated(fmt.Sprintf("%s worker %d: %v", b.what, p.worker, err))
+		c.journal.violated("%s worker %d: %v", b.what, p.worker, err)
 	}
 }
 
@@ -237,7 +237,7 @@ func (c *chaos) restart(ctx context.Context, down time.Duration) {
 	c.cfg.Database.Kill()
 	sleep(ctx, down)
 	if err := c.cfg.Database.Restart(ctx); err != nil && ctx.Err() == nil {
-		c.journal.violated(fmt.Sprintf("the server did not come back: %v", err))
+		c.journal.violated("the server did not come back: %v", err)
 	}
 }
 

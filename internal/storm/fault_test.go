@@ -3,6 +3,7 @@ package storm_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -223,6 +224,17 @@ func TestAuditSeesWhatBroke(t *testing.T) {
 				t.Errorf("violations = %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+func TestTooManyViolationsEndWithAndMore(t *testing.T) {
+	s := storm.NewScript()
+	for i := range 30 {
+		s.Present(1, fmt.Sprint("nobody's claim ", i), 1, "r0", "r1")
+	}
+	got := s.Violations()
+	if len(got) != 21 || !strings.Contains(got[19], "without a claim") || got[20] != "and more" {
+		t.Errorf("violations = %q, want 20 and that there were more", got)
 	}
 }
 

@@ -18,10 +18,10 @@ type journal struct {
 	pauses     []stop
 	restarts   []stop // worker is 0
 	puts       []putting
-	withdrawn  int      // grants that their owner ended at the provider
-	replaced   int      // grants that another was put in place of, though they were alive
-	dead       []int    // accounts whose callers are told to authorize again, since the last put
-	violations []string // that are noticed on the way
+	withdrawn  int        // grants that their owner ended at the provider
+	replaced   int        // grants that another was put in place of, though they were alive
+	dead       []int      // accounts whose callers are told to authorize again, since the last put
+	violations violations // that are noticed on the way
 }
 
 // entry is a worker's record.
@@ -74,10 +74,10 @@ func (j *journal) add(worker int, r record) {
 	j.dead = append(j.dead, r.Account)
 }
 
-func (j *journal) violated(text string) {
+func (j *journal) violated(format string, args ...any) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.violations = append(j.violations, text)
+	j.violations.violated(format, args...)
 }
 
 // kill notes that the worker is about to be killed.

@@ -84,32 +84,36 @@ type Account struct {
 	LatencyMS     Latency `json:"latency_ms"`
 }
 
+// violations say what broke, in a sentence each.
+type violations []string
+
 // maxViolations keeps a storm that breaks everything from filling the screen.
 const maxViolations = 20
 
+// violated adds one. Where there are too many, the last says that there were more.
+func (v *violations) violated(format string, args ...any) {
+	switch {
+	case len(*v) < maxViolations:
+		*v = append(*v, fmt.Sprintf(format, args...))
+	case len(*v) == maxViolations:
+		*v = append(*v, "and more")
+	}
+}
+
 // ledger gathers what the callers got.
 type ledger struct {
+	violations
+
 	cfg        Config
 	names      []string
-	rounds     int               // that ended
 	took       [][]time.Duration // of the callers that got a token, by account
 	held       int
-	violations []string
 	calls      map[string]int // presentations by account until the end of the last round
 	duplicates int
 }
 
 func newLedger(cfg Config, names []string) *ledger {
 	return &ledger{cfg: cfg, names: names, took: make([][]time.Duration, len(names)), calls: make(map[string]int)}
-}
-
-func (l *ledger) violated(format string, args ...any) {
-	if len(l.violations) == maxViolations {
-		l.violations = append(l.violations, "and more")
-	}
-	if len(l.violations) < maxViolations {
-		l.violations = append(l.violations, fmt.Sprintf(format, args...))
-	}
 }
 
 // add takes one worker's round. tokens are the fingerprints of the tokens in the rows after the round: what a caller
@@ -144,7 +148,6 @@ func (l *ledger) add(worker int, r result, tokens []string) {
 
 // endRound holds the endpoint's record against what the round needed: one call for each account.
 func (l *ledger) endRound(stats provider.Stats) {
-	l.rounds++
 	for _, name := range l.names {
 		calls := stats.Accounts[name].Calls - l.calls[name]
 		l.duplicates += max(0, calls-1)

@@ -72,9 +72,9 @@ func runFaulty(ctx context.Context, cfg Config, rows *accounts, p *provider.Prov
 	dead, invariant := (*deadWorker)(nil), (*broken)(nil)
 	switch {
 	case errors.As(err, &dead):
-		t.journal.violated(dead.Error())
+		t.journal.violated("%v", dead)
 	case errors.As(err, &invariant) && ctx.Err() == nil:
-		t.journal.violated(invariant.what)
+		t.journal.violated("%v", invariant)
 	case err != nil:
 		return Report{}, err
 	}
@@ -131,7 +131,7 @@ func (t *trouble) answer(p *process, q question) {
 			defer back()
 			sleep(t.workers.ctx, longDown)
 			if err := t.cfg.Database.Restart(t.workers.ctx); err != nil {
-				t.journal.violated(fmt.Sprintf("the server did not come back: %v", err))
+				t.journal.violated("the server did not come back: %v", err)
 			}
 		})
 	}
@@ -146,7 +146,7 @@ func (t *trouble) resumeAfterLease(p *process, q question) {
 		sleep(t.workers.ctx, 5*time.Millisecond)
 	}
 	if err := resumeProcess(p.cmd.Process); err != nil {
-		t.journal.violated(fmt.Sprintf("worker %d could not be resumed: %v", p.worker, err))
+		t.journal.violated("worker %d could not be resumed: %v", p.worker, err)
 	}
 	t.journal.resumed(p.worker)
 }
@@ -188,7 +188,7 @@ func (t *trouble) rounds(ctx context.Context) error {
 		}
 		t.mu.Lock()
 		if t.hit < round {
-			t.journal.violated(fmt.Sprintf("round %d: no holder got as far as the fault", round))
+			t.journal.violated("round %d: no holder got as far as the fault", round)
 		}
 		t.mu.Unlock()
 		t.pending.Wait()
