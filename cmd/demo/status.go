@@ -20,7 +20,7 @@ func newStatus(w io.Writer) *status {
 // clearLine takes the cursor to the line's begin and erases what is there.
 const clearLine = "\r\x1b[K"
 
-func (s *status) show(doing string, _ int) {
+func (s *status) show(doing string) {
 	if s.w != nil {
 		_, _ = fmt.Fprintf(s.w, "%s%s …", clearLine, doing)
 	}

@@ -109,7 +109,7 @@ func (c *chaos) run(ctx context.Context) error {
 			return err
 		}
 		if time.Now().After(next) {
-			c.cfg.Progress(fmt.Sprintf("chaos, %v to go", time.Until(end).Round(time.Second)), 0)
+			c.cfg.Progress(fmt.Sprintf("chaos, %v to go", time.Until(end).Round(time.Second)))
 			c.deal(ctx)
 			next = time.Now().Add(c.between(pace/2, pace*3/2))
 		}
@@ -247,7 +247,7 @@ const patience = 30 * time.Second
 
 // calmDown ends the chaos: everyone is there again and nothing goes wrong any more. Each account must be usable then.
 func (c *chaos) calmDown(ctx context.Context) error {
-	c.cfg.Progress("calming down", 0)
+	c.cfg.Progress("calming down")
 	c.gate.setRate(0)
 	c.mu.Lock()
 	c.armed = nil

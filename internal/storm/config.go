@@ -68,8 +68,8 @@ type Config struct {
 	// this program without arguments.
 	Command []string
 
-	// Progress is told what the run is doing, and how many of its rounds are done. Nil: nobody is.
-	Progress func(doing string, rounds int)
+	// Progress is told what the run is doing. Nil: nobody is.
+	Progress func(doing string)
 }
 
 // The defaults of a [Config].
@@ -121,7 +121,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout+c.Duration+c.asking())
 	c.Pool = cmp.Or(c.Pool, min(c.Accounts, DefaultPool))
 	if c.Progress == nil {
-		c.Progress = func(string, int) {}
+		c.Progress = func(string) {}
 	}
 	for _, field := range []struct {
 		name        string

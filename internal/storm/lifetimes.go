@@ -67,7 +67,7 @@ func runLifetimes(ctx context.Context, cfg Config, rows *accounts, p *provider.P
 		return Report{}, err
 	}
 	defer func() { _ = endpoint.Close() }()
-	cfg.Progress(fmt.Sprintf("starting %d processes", cfg.Processes), 0)
+	cfg.Progress(fmt.Sprintf("starting %d processes", cfg.Processes))
 	workers, err := startFleet(ctx, cfg.Command, cfg.Processes, job{
 		DSN: cfg.DSN, Pool: cfg.Pool, Service: rows.service, Accounts: rows.names, Threads: cfg.Threads, First: 1, Rounds: 1,
 		Latency: cfg.Latency, TokenURL: endpoint.TokenURL(), ClientID: clientID, ClientSecret: secret, Asking: cfg.asking(), Pace: cfg.pace(),
@@ -118,7 +118,7 @@ func showLifetimes(cfg Config) (quiet func()) {
 	var showing sync.WaitGroup
 	showing.Go(func() {
 		for done := range cfg.Lifetimes {
-			cfg.Progress(fmt.Sprintf("lifetime %d of %d", done+1, cfg.Lifetimes), done)
+			cfg.Progress(fmt.Sprintf("lifetime %d of %d", done+1, cfg.Lifetimes))
 			select {
 			case <-time.After(cfg.Lifetime):
 			case <-stop:

@@ -52,7 +52,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 }
 
 func run(ctx context.Context, cfg Config) (report Report, err error) {
-	cfg.Progress("preparing the table", 0)
+	cfg.Progress("preparing the table")
 	db, err := openParent(cfg.DSN)
 	if err != nil {
 		return Report{}, err
@@ -98,7 +98,7 @@ func run(ctx context.Context, cfg Config) (report Report, err error) {
 	}
 	defer func() { _ = endpoint.Close() }()
 
-	cfg.Progress(fmt.Sprintf("starting %d processes", cfg.Processes), 0)
+	cfg.Progress(fmt.Sprintf("starting %d processes", cfg.Processes))
 	workers, err := startFleet(ctx, cfg.Command, cfg.Processes, job{
 		DSN: cfg.DSN, Pool: cfg.Pool, Service: rows.service, Accounts: rows.names, Threads: cfg.Threads, First: 1,
 		Rounds: cfg.Rounds, Latency: cfg.Latency, TokenURL: endpoint.TokenURL(), ClientID: clientID, ClientSecret: secret,
@@ -140,7 +140,7 @@ func runRound(
 			return err
 		}
 	}
-	cfg.Progress(fmt.Sprintf("round %d of %d: %d callers", round, cfg.Rounds, cfg.callersPerRound()), round-1)
+	cfg.Progress(fmt.Sprintf("round %d of %d: %d callers", round, cfg.Rounds, cfg.callersPerRound()))
 	workers.tell(order{Round: round, Sent: time.Now().UnixNano()})
 
 	results := make(map[int]result)
@@ -165,7 +165,6 @@ func runRound(
 		}
 	}
 	book.endRound(p.Stats())
-	cfg.Progress(fmt.Sprintf("round %d of %d", round, cfg.Rounds), round)
 	return died
 }
 

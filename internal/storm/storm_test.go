@@ -246,7 +246,7 @@ func TestStormEndsWithItsContext(t *testing.T) {
 	cfg.Latency = time.Hour // nothing but the end of the context ends it
 	stop := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cfg.Progress = func(doing string, _ int) {
+	cfg.Progress = func(doing string) {
 		if strings.HasPrefix(doing, "round 1") {
 			cancel(stop)
 		}

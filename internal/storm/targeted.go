@@ -52,7 +52,7 @@ func runFaulty(ctx context.Context, cfg Config, rows *accounts, p *provider.Prov
 		c = newChaos(t)
 	}
 
-	cfg.Progress(fmt.Sprintf("starting %d processes", cfg.Processes), 0)
+	cfg.Progress(fmt.Sprintf("starting %d processes", cfg.Processes))
 	t.job = job{
 		DSN: cfg.DSN, Pool: cfg.Pool, Service: rows.service, Accounts: rows.names, Threads: cfg.Threads, First: 1, Rounds: cfg.Rounds,
 		Latency: cfg.Latency, TokenURL: t.gate.url, ClientID: clientID, ClientSecret: secret,
@@ -178,7 +178,7 @@ func (t *trouble) rounds(ctx context.Context) error {
 		if err := t.reauthorize(ctx); err != nil {
 			return err
 		}
-		t.cfg.Progress(fmt.Sprintf("round %d of %d: %s", round, t.cfg.Rounds, t.cfg.fault()), round-1)
+		t.cfg.Progress(fmt.Sprintf("round %d of %d: %s", round, t.cfg.Rounds, t.cfg.fault()))
 		t.mu.Lock()
 		t.round = round
 		t.mu.Unlock()
