@@ -83,7 +83,7 @@ func (a *audit) commit(c *claimed) (history.Operation, bool) {
 		case "":
 			o.End = w.End
 			if w.Lifetime != credentials.Never {
-				o.Expires = w.Start + int64(w.Lifetime+clockSlack)
+				o.Expires = w.Start + int64(w.Lifetime+clockSlack) // however long the save took
 			}
 			return o, true
 		case superseded:

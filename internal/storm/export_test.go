@@ -81,7 +81,12 @@ func (s *Script) Answer(worker int, id string, at int64, token, refresh string) 
 }
 
 func (s *Script) Save(worker int, id string, at int64, token, refresh string) *Script {
-	return s.add(worker, record{Deed: didSave, Claim: id, Start: at, End: at, Token: token, Refresh: refresh, Lifetime: time.Hour})
+	return s.SaveUntil(worker, id, at, at, token, refresh)
+}
+
+// SaveUntil is a save that is long on its way, of a token that lives for an hour, as Save's does.
+func (s *Script) SaveUntil(worker int, id string, from, to int64, token, refresh string) *Script {
+	return s.add(worker, record{Deed: didSave, Claim: id, Start: from, End: to, Token: token, Refresh: refresh, Lifetime: time.Hour})
 }
 
 // TurnedDown is a save that found something later in the row.

@@ -209,6 +209,10 @@ func TestAuditSeesWhatBroke(t *testing.T) {
 		"got what was never committed": {func(s *storm.Script) {
 			s.Claim(1, "a", 0, "r0", lease).Present(1, "a", 1, "r0", "r1").Answer(1, "a", 1, "t1", "r1").Save(1, "a", 2, "t1", "r1").Call(1, 0, 3, "t9")
 		}, "nobody committed"},
+		"got when it had expired, though it was long to be saved": {func(s *storm.Script) {
+			s.Claim(1, "a", 0, "r0", lease).Present(1, "a", 1, "r0", "r1").Answer(1, "a", 1, "t1", "r1").
+				SaveUntil(1, "a", second, 3*second, "t1", "r1").Call(1, 3602*second, 3602*second+1, "t1")
+		}, "after the token t1 had expired, and got it; to store it took storm worker 1 2s"},
 		"hangs": {func(s *storm.Script) {
 			s.Claim(1, "a", 0, "r0", lease).Present(1, "a", 1, "r0", "r1").Answer(1, "a", 1, "t1", "r1").Save(1, "a", 2, "t1", "r1").Call(1, 0, 20*second, "t1")
 		}, "after its deadline"},
