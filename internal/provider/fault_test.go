@@ -53,14 +53,15 @@ func TestFaults(t *testing.T) {
 				name += ", rotated"
 			}
 			t.Run(name, func(t *testing.T) {
-				e := start(t, provider.Options{})
-				token := e.Register("alice")
-				e.Enqueue("alice", tt.fault)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
+				var options provider.Options
 				if tt.fault.Kind == provider.Hang {
-					time.AfterFunc(50*time.Millisecond, cancel)
+					options.OnPresentation = func(provider.Presentation) { cancel() }
 				}
+				e := start(t, options)
+				token := e.Register("alice")
+				e.Enqueue("alice", tt.fault)
 				a := e.post(ctx, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}})
 				if a.status != tt.status || a.text("error") != tt.code || a.text("access_token") != "" {
 					t.Errorf("got status %d, body %s; want %d, %q", a.status, a.raw, tt.status, tt.code)
@@ -68,13 +69,10 @@ func TestFaults(t *testing.T) {
 				if wantErr := tt.status == 0 || tt.cut; (a.err != nil) != wantErr {
 					t.Errorf("got error %v; want one: %v", a.err, wantErr)
 				}
+				got := e.ended()
 				if e.Current("alice", token) == rotated {
 					t.Errorf("the token is used up: %v; want %v", !e.Current("alice", token), rotated)
 				}
-				for e.last().Outcome == provider.Pending { // a hanging one notices soon that the client left
-					time.Sleep(time.Millisecond)
-				}
-				got := e.last()
 				if got.Outcome != provider.Faulted || got.Fault != tt.fault.Kind || (got.Next != 0) != rotated {
 					t.Errorf("got %+v; want faulted by %s, rotated: %v", got, tt.fault.Kind, rotated)
 				}

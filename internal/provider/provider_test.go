@@ -102,6 +102,23 @@ func (e endpoint) last() provider.Presentation {
 	return all[len(all)-1]
 }
 
+// ended waits for the last presentation to end, and returns it: the server may notice later than the client.
+func (e endpoint) ended() provider.Presentation {
+	e.t.Helper()
+	eventually(e.t, "the presentation ends", func() bool { return !e.last().End.IsZero() })
+	return e.last()
+}
+
+// eventually waits for what another goroutine does.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not so after 10 s: %s", what)
+		}
+	}
+}
+
 func TestRotation(t *testing.T) {
 	e := start(t, provider.Options{})
 	first := e.Register("alice")
@@ -315,9 +332,7 @@ func TestLatencyHoldsNobodyElse(t *testing.T) {
 	slow, quick := e.Register("slow"), e.Register("quick")
 	done := make(chan answer)
 	go func() { done <- e.refresh(slow) }()
-	for len(e.Presentations()) == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "the slow one is presented", func() bool { return len(e.Presentations()) > 0 })
 	e.issued(e.refresh(quick))
 	if got := e.Presentations()[0]; got.Outcome != provider.Pending || !got.End.IsZero() {
 		t.Errorf("got %+v; want it pending", got)

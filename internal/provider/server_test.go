@@ -145,12 +145,7 @@ func TestServerCloseEndsLatency(t *testing.T) {
 	if a := <-done; a.err == nil {
 		t.Errorf("got %s; want a closed connection", a.raw)
 	}
-	for deadline := time.Now().Add(10 * time.Second); e.last().Outcome == provider.Pending; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the presentation outlives the server")
-		}
-	}
-	if got := e.last(); got.Outcome != provider.Aborted {
+	if got := e.ended(); got.Outcome != provider.Aborted {
 		t.Errorf("got %+v; want aborted", got)
 	}
 }
@@ -161,13 +156,7 @@ func TestCloseEndsWhatHangs(t *testing.T) {
 	e.Enqueue("alice", provider.Fault{Kind: provider.Hang})
 	done := make(chan answer)
 	go func() { done <- e.refresh(token) }()
-	for len(e.Presentations()) == 0 {
-		select {
-		case a := <-done:
-			t.Fatalf("got %s, %v; want it to hang", a.raw, a.err)
-		default:
-		}
-	}
+	eventually(t, "it is presented", func() bool { return len(e.Presentations()) > 0 })
 	e.Provider.Close()
 	if a := <-done; a.err == nil {
 		t.Errorf("got %s; want a closed connection", a.raw)
@@ -185,10 +174,7 @@ func TestClientThatLeavesLosesItsTokens(t *testing.T) {
 		t.Fatalf("got %+v; want it cancelled", a)
 	}
 	close(leave)
-	for e.last().Outcome == provider.Pending {
-		time.Sleep(time.Millisecond)
-	}
-	if got := e.last(); got.Outcome != provider.Issued || e.Current("alice", token) {
+	if got := e.ended(); got.Outcome != provider.Issued || e.Current("alice", token) {
 		t.Errorf("got %+v; want the rotation to take effect all the same", got)
 	}
 }
