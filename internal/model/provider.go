@@ -16,10 +16,9 @@ type endpoint struct {
 	grace    time.Duration
 	lifetime time.Duration
 
-	issued   int
-	families []*family
-	refresh  map[string]*refreshToken
-	access   map[string]time.Time // when each access token really ends
+	issued  int
+	refresh map[string]*refreshToken
+	access  map[string]time.Time // when each access token really ends
 }
 
 // family is what one authorization led to: a chain of refresh tokens of which the newest works.
@@ -47,7 +46,6 @@ func (e *endpoint) next(kind string) string {
 // authorize begins a family.
 func (e *endpoint) authorize() *family {
 	f := new(family)
-	e.families = append(e.families, f)
 	e.issue(f, nil)
 	return f
 }
@@ -83,7 +81,6 @@ func (e *endpoint) present(by *presentation, now time.Time) (credentials.Grant, 
 		f.late = true
 	}
 	if !t.used.IsZero() {
-		by.reuse = true
 		switch {
 		case e.mode == Refuses:
 			return credentials.Grant{}, invalidGrant("refresh token " + t.text + " was used before")

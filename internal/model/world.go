@@ -115,11 +115,10 @@ type presentation struct {
 	at      time.Time
 
 	granted  credentials.Grant // what the provider answered, zero: nothing
-	reuse    bool
-	retryAt  time.Time // as the provider said
-	answered bool      // its success reached the process
-	stored   bool      // or something later was
-	known    time.Time // when it was recorded that it succeeded, or did nothing
+	retryAt  time.Time         // as the provider said
+	answered bool              // its success reached the process
+	stored   bool              // or something later was
+	known    time.Time         // when it was recorded that it succeeded, or did nothing
 }
 
 func newWorld(p Plan) *world {
