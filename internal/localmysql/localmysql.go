@@ -62,7 +62,6 @@ type Server struct {
 	stopped bool     // guarded by mu
 	process *process // guarded by mu; nil while there is none
 	port    int      // written by Start only
-	version string   // written by Start only
 }
 
 // Start starts a server with empty data and returns when it answers queries over TCP. The context (and, where it has no
@@ -126,8 +125,7 @@ func (s *Server) start(ctx context.Context) error {
 		if s.port, err = freePort(); err != nil {
 			return fmt.Errorf("localmysql: %w", err)
 		}
-		s.version, err = s.run(ctx)
-		if err == nil {
+		if err = s.run(ctx); err == nil {
 			return nil
 		}
 		// Both servers' words; their exit status says only that they did not start.
@@ -138,33 +136,32 @@ func (s *Server) start(ctx context.Context) error {
 	}
 }
 
-// run starts the server process on s.port and waits until it answers; on an error no process is left. It returns
-// the server's version. The caller holds s.mu.
-func (s *Server) run(ctx context.Context) (string, error) {
+// run starts the server process on s.port and waits until it answers; on an error no process is left. The caller holds
+// s.mu.
+func (s *Server) run(ctx context.Context) error {
 	// A new log for each start: what a failure shows must be of that start.
 	if err := os.Remove(s.errorLog()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("localmysql: %w", err)
+		return fmt.Errorf("localmysql: %w", err)
 	}
 	p, err := s.watchdog.start(s.program, s.serverArgs(), nil, nil)
 	if err != nil {
-		return "", fmt.Errorf("localmysql: starting %s: %w", s.program, err)
+		return fmt.Errorf("localmysql: starting %s: %w", s.program, err)
 	}
-	version, err := s.waitReady(ctx, p)
-	if err != nil {
+	if err := s.waitReady(ctx, p); err != nil {
 		p.kill()
-		return "", fmt.Errorf("localmysql: %s did not start: %w\n%s", s.program, err, tail(s.errorLog()))
+		return fmt.Errorf("localmysql: %s did not start: %w\n%s", s.program, err, tail(s.errorLog()))
 	}
 	s.process = p
-	return version, nil
+	return nil
 }
 
-// waitReady returns the version of the server once p answers queries over TCP.
-func (s *Server) waitReady(ctx context.Context, p *process) (string, error) {
+// waitReady returns once p answers queries over TCP.
+func (s *Server) waitReady(ctx context.Context, p *process) error {
 	cfg := s.config("")
 	cfg.Logger = &mysql.NopLogger{}
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
-		return "", err
+		return err
 	}
 	db := sql.OpenDB(connector)
 	defer func() { _ = db.Close() }()
@@ -180,17 +177,17 @@ func (s *Server) waitReady(ctx context.Context, p *process) (string, error) {
 		}
 	}()
 	for {
-		var version, datadir string
-		err := db.QueryRowContext(alive, "SELECT VERSION(), @@datadir").Scan(&version, &datadir)
+		var datadir string
+		err := db.QueryRowContext(alive, "SELECT @@datadir").Scan(&datadir)
 		// Where the port was lost to another server, that one may answer, and ours is about to end.
 		if err == nil && filepath.Clean(datadir) == s.datadir() {
-			return VersionName(version), nil
+			return nil
 		}
 		select {
 		case <-p.exited:
-			return "", p.err
+			return p.err
 		case <-ctx.Done():
-			return "", errors.Join(ctx.Err(), err)
+			return errors.Join(ctx.Err(), err)
 		case <-time.After(pollInterval):
 		}
 	}
@@ -213,9 +210,6 @@ func (s *Server) config(database string) *mysql.Config {
 	cfg.InterpolateParams = true
 	return cfg
 }
-
-// Version is the server's name and version as it reports them, such as "MariaDB 10.11.19" or "MySQL 9.7.4".
-func (s *Server) Version() string { return s.version }
 
 // Kill ends the server as a power cut would (SIGKILL) and returns when it is gone. Data and port are kept for
 // Restart. A server that is not running is left as it is.
@@ -244,8 +238,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	s.kill()
-	_, err := s.run(ctx)
-	return err
+	return s.run(ctx)
 }
 
 // Stop kills the server and removes its folder; its data is gone. Calls after the first do nothing and return nil.

@@ -39,12 +39,6 @@ func TestServer(t *testing.T) {
 		}
 	})
 
-	t.Run("version", func(t *testing.T) {
-		if got, want := server.Version(), localmysql.VersionName(queryString(t, db, "SELECT VERSION()")); got != want {
-			t.Errorf("Version() = %q, want %q", got, want)
-		}
-	})
-
 	t.Run("DSN", func(t *testing.T) {
 		exec1(t, db, "CREATE DATABASE chosen")
 		cfg, err := mysql.ParseDSN(server.DSN("chosen"))
