@@ -11,9 +11,7 @@ import (
 )
 
 // ErrNoServer is returned by Find and Start when neither mysqld nor mariadbd is installed.
-var ErrNoServer = errors.New("localmysql: no MySQL server program (mysqld or mariadbd) on this machine: " +
-	"install one (Debian, Ubuntu: apt-get install mariadb-server-core), " +
-	"or start one in Docker (docker-compose up -d), or name a server with --dsn")
+var ErrNoServer = errors.New("localmysql: neither mysqld nor mariadbd is installed")
 
 // searchDirs are where server programs are kept; an ordinary user's PATH often lacks the sbin folders.
 var searchDirs = []string{

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/latchkey-go/latchkey/internal/localmysql"
@@ -17,11 +16,6 @@ func TestNoServer(t *testing.T) {
 	t.Cleanup(localmysql.SetSearchDirs())
 	if _, err := localmysql.Start(t.Context(), nil); !errors.Is(err, localmysql.ErrNoServer) {
 		t.Errorf("Start: %v, want ErrNoServer", err)
-	}
-	for _, remedy := range []string{"apt-get install mariadb-server-core", "docker-compose up -d", "--dsn"} {
-		if !strings.Contains(localmysql.ErrNoServer.Error(), remedy) {
-			t.Errorf("ErrNoServer does not mention %q", remedy)
-		}
 	}
 }
 

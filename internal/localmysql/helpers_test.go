@@ -17,7 +17,7 @@ import (
 func requireServer(t *testing.T) {
 	t.Helper()
 	if _, err := localmysql.Find(); err != nil {
-		t.Fatal(err) // says what to install
+		t.Fatal(err)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 type watchdog struct{}
 
 func startWatchdog(string) (*watchdog, error) {
-	return nil, errors.New("a private server needs a Unix system: use Docker (docker-compose up -d) or --dsn")
+	return nil, errors.New("a private server needs a Unix system")
 }
 
 func (*watchdog) close() error { return nil }
