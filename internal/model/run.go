@@ -17,8 +17,13 @@ const tries = 12
 // rounds is how many times -rapid.checks plans are drawn of each kind. They are cheap.
 const rounds = 3
 
+// enough is how many plans of each kind are drawn without flags. The rarest corner, a late save, comes a dozen times in
+// them.
+const enough = rounds * 100
+
 // Run draws plans and runs them, a few times -rapid.checks of about -rapid.steps actions for each kind of provider and
-// replay policy. A plan that breaks a rule is shrunk, and printed as Go for [Replay].
+// replay policy. A plan that breaks a rule is shrunk, and printed as Go for [Replay]. Where enough plans have missed a
+// corner, so that the rules about it were not tested, Run fails too.
 func Run(t *testing.T) {
 	for _, mode := range []Mode{Revokes, Refuses, Graceful, Keeps} {
 		for replay, name := range []string{"ReplayOnce", "NeverReplay"} {
@@ -28,6 +33,7 @@ func Run(t *testing.T) {
 					rapid.Check(t, e.check)
 				}
 				t.Logf("%+v", e.total)
+				e.corners()
 			})
 		}
 	}
@@ -42,6 +48,20 @@ type explorer struct {
 
 	found string // the rule that the first such plan broke
 	again int    // how many plans were tried since
+}
+
+// corners fails the test where no plan reached a corner.
+func (e *explorer) corners() {
+	if e.total.Plans < enough { // -short, or fewer -rapid.checks
+		return
+	}
+	for corner, n := range map[string]int{
+		"an exchange": e.total.Exchanges, "a claim": e.total.Claims, "a replay": e.total.Replays, "a late save": e.total.LateSaves,
+	} {
+		if n == 0 {
+			e.Errorf("none of %d plans led to %s", e.total.Plans, corner)
+		}
+	}
 }
 
 // check is the property: a plan breaks no rule.

@@ -53,7 +53,7 @@ type world struct {
 	Counts
 }
 
-// Counts say what came to pass, so that one sees whether a run reached the corners.
+// Counts say what came to pass, so that Run sees whether its plans reached the corners.
 type Counts struct {
 	Plans, Exchanges, Claims, Lapsed, LateSaves, SupersededSaves, SupersededFailures, Replays, Deaths, Kills, Lost, Late int
 }
