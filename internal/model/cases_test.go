@@ -195,6 +195,16 @@ func TestCases(t *testing.T) {
 			"two processes, one exchange, and the other learns of it soon",
 			model.Plan{Processes: 2, Keys: 1, Provider: model.Revokes, Latency: 5 * time.Second, Lifetime: 600 * time.Second},
 		},
+		{
+			"at the last look the token is just due, and its exchange is under way",
+			model.Plan{
+				Processes: 2, Keys: 1, Provider: model.Revokes, Latency: 5 * time.Second, Lifetime: 600 * time.Second,
+				Actions: []model.Action{
+					model.Ask{},
+					model.Sleep{For: 84 * time.Second},
+				},
+			},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) { model.Replay(t, test.plan) })
 	}

@@ -39,9 +39,6 @@ func (w *world) settle() {
 	for _, c := range callers {
 		w.final(c)
 	}
-	for _, a := range w.accounts {
-		w.nothingLost(a)
-	}
 	w.mu.Unlock()
 	for _, p := range w.processes {
 		w.mu.Lock()
@@ -55,6 +52,11 @@ func (w *world) settle() {
 			w.allStored(p)
 		}
 		w.mu.Unlock()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, a := range w.accounts {
+		w.nothingLost(a) // not before: a token may just have been due, and its exchange be under way
 	}
 }
 
