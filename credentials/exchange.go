@@ -277,16 +277,15 @@ func (t *trip) failOnce(ctx context.Context, fence Fence, failure Failure) error
 }
 
 // pause waits before a call of the store is tried again; false if the manager was closed meanwhile.
-func (m *Manager) pause(attempt int) bool { return m.pauseUnless(nil, attempt) }
+func (m *Manager) pause(attempt int) bool {
+	return m.pauseFor(backOff(50*time.Millisecond, time.Second, attempt))
+}
 
-// pauseUnless is pause, but ends at once if that channel is closed.
-func (m *Manager) pauseUnless(wanted <-chan struct{}, attempt int) bool {
-	pause := time.NewTimer(backOff(50*time.Millisecond, time.Second, attempt))
+func (m *Manager) pauseFor(d time.Duration) bool {
+	pause := time.NewTimer(d)
 	defer pause.Stop()
 	select {
 	case <-pause.C:
-		return true
-	case <-wanted:
 		return true
 	case <-m.ctx.Done():
 		return false

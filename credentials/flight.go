@@ -86,9 +86,7 @@ type trip struct {
 	turn     float64   // in [0, 1): when in the order of the processes it claims what is due and still good
 	onLand   func()    // of the keeper; nil: nothing
 
-	slowClaims int           // in a row, which left no time for an exchange
-	unsure     bool          // nobody knows what became of the last claim, and the store has not been asked since
-	claimedAt  time.Duration // when that one was begun
+	slowClaims int // in a row, which left no time for an exchange
 }
 
 // land gives the flight's callers their result and ends it, or goes on under a new one.
@@ -111,28 +109,48 @@ func (t *trip) land(token Token, err error, goOn bool) {
 // run makes the trip and lands. Whatever happens to the goroutine, no caller is left waiting.
 func (t *trip) run(ctx context.Context) {
 	token, err := Token{}, fmt.Errorf("refresh of %s was aborted", t.key)
-	defer func() { t.land(token, err, false) }()
-	for attempt := 0; ; {
+	defer func() {
+		attempt, lost := t.lostClaim()
+		t.land(token, err, false)
+		if lost {
+			t.m.flights.Go(func() { t.lookForClaim(ctx, attempt) })
+		}
+	}()
+	for again := true; again; again = errors.Is(err, errAgain) {
 		token, err = t.refresh(ctx)
-		if errors.Is(err, errAgain) {
-			continue
-		}
-		if !t.unsure || t.m.now()-t.claimedAt > t.m.opts.Lease {
-			break
-		}
-		// The claim may have been made. If its lease were left to lapse, the next one would take for interrupted what
-		// was never begun.
-		t.land(token, err, true)
-		if !t.m.pauseUnless(t.flight.wanted, attempt) {
-			break
-		}
-		attempt++
 	}
 	if err != nil && t.snapshot.Load() != nil && !errors.Is(err, ErrClosed) {
 		// Nobody is told, since the token is still good.
 		t.m.opts.Logger.WarnContext(ctx, "renewal ahead of expiry failed", "credential", t.key.String(), "error", err)
 		t.postpone()
 	}
+}
+
+// lostClaim reports whether a claim may have been made that nobody knows of, and how often the store was asked since.
+func (t *trip) lostClaim() (attempt int, lost bool) {
+	if !t.unsure || t.m.now()-t.claimedAt > t.m.opts.Lease {
+		t.unsure, t.looked = false, 0
+		return 0, false
+	}
+	t.looked++
+	return t.looked - 1, true
+}
+
+// lookForClaim looks for a claim that may have been made, should nobody ask for the token soon. If its lease were left to
+// lapse, the next claim would take for interrupted what was never begun. It is one of the flights.
+func (s *Source) lookForClaim(ctx context.Context, attempt int) {
+	if !s.m.pauseFor(backOff(50*time.Millisecond, 5*time.Second, attempt)) {
+		return
+	}
+	s.mu.Lock()
+	if s.flight != nil || !s.unsure { // somebody has asked
+		s.mu.Unlock()
+		return
+	}
+	t := &trip{Source: s, flight: s.newFlight(Secret{}), turn: mathrand.Float64()}
+	s.flight = t.flight
+	s.mu.Unlock()
+	t.run(ctx)
 }
 
 // errAgain: what the row says has changed; look again.
@@ -222,18 +240,20 @@ func (t *trip) get(ctx context.Context) (Credential, time.Duration, error) {
 
 // claim tries to take the lease; false: the credential says why it was not to be had.
 func (t *trip) claim(ctx context.Context) (Credential, time.Duration, bool, error) {
-	id := cmp.Or(t.claimID, rand.Text())
 	t.asked = time.Now()
 	at := t.m.now()
+	if t.looked == 0 {
+		t.claimedAt = at
+	}
+	id := cmp.Or(t.claimID, rand.Text())
 	ctx, cancel := context.WithTimeout(ctx, t.m.opts.StoreTimeout)
 	defer cancel()
 	c, err := t.m.store.Claim(ctx, t.key, Claim{
 		ID: id, Holder: t.m.opts.Holder, Lease: t.m.opts.Lease, Rejected: t.rejected,
 	})
-	t.claimID = ""
-	t.unsure = err != nil
-	if err != nil {
-		t.claimID, t.claimedAt = id, at
+	t.claimID, t.unsure = "", false
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		t.claimID, t.unsure = id, true
 	}
 	err = t.storeError(c, err)
 	return c, at, err == nil && c.Lease.ID == id && c.Lease.Live(), err

@@ -20,9 +20,13 @@ type Source struct {
 	mu     sync.Mutex
 	flight *flight // guarded by mu; nil: none under way. Only the flight's own goroutine changes or clears it.
 
-	// claimID is the id of a claim whose outcome nobody knows, as its reply was lost; "" for none. Used by the flight's
-	// goroutine alone. The next claim repeats it, and so finds the lease, should it have been made.
-	claimID string
+	// claimID is the id of a claim whose outcome nobody knows, as its reply was lost; "" for none. The next claim repeats
+	// it, and so finds the lease, should it have been made. This and what follows is used by the flight's goroutine, and
+	// without a flight under mu.
+	claimID   string
+	unsure    bool          // the store has not been asked since
+	looked    int           // how often that was tried
+	claimedAt time.Duration // when the claim was begun that was looked for first
 }
 
 // snapshot is a committed token as this process caches it; never changed after it was published. Times are those of
