@@ -8,7 +8,8 @@ const (
 	// circuitOpens is after how many failures in a row, with no answer in between, a provider is taken for down.
 	circuitOpens = 5
 
-	// One exchange at a time is tried after pauses between these, doubling.
+	// One exchange at a time is tried after pauses that are drawn at random: at least the first of these, and up to as
+	// much more, doubling until that is the second.
 	firstProbe = time.Second
 	mostProbe  = 30 * time.Second
 

@@ -129,7 +129,7 @@ func (m *Manager) Keep(ctx context.Context) error {
 
 // RefreshDue is one pass of [Manager.Keep], for a cron job: it renews what is due now, waits for the exchanges to end
 // and returns what they came to, for each service of which something was due. A provider that is down is left for the
-// next pass.
+// next pass. A result that cannot be stored for longer than StoreTimeout is not waited for, and counted in Exchanging.
 //
 // The error joins those of the store, service by service; that of ctx; [ErrClosed]. Exchanges that failed are counted
 // and logged. Exchanges that are under way when ctx ends go on; [Manager.Close] waits for them.

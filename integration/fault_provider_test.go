@@ -33,6 +33,8 @@ func providerFaults() []providerFault {
 		{fault: provider.Fault{Kind: provider.RateLimited, RetryAfter: 2 * time.Second}, class: credentials.Transient, retryIn: 2 * time.Second},
 		{fault: provider.Fault{Kind: provider.ServerError, RetryAfter: 2 * time.Second}, class: credentials.Transient, retryIn: 2 * time.Second},
 		{fault: provider.Fault{Kind: provider.ServerError, RetryAfter: 2 * time.Second, AsDate: true}, class: credentials.Transient, retryIn: time.Second},
+		{fault: provider.Fault{Kind: provider.RateLimited}, class: credentials.Transient},
+		{fault: provider.Fault{Kind: provider.ServerError}, class: credentials.Transient},
 		{fault: provider.Fault{Kind: provider.InvalidClient}, class: credentials.Transient, code: "invalid_client"},
 		{fault: provider.Fault{Kind: provider.NoExpiresIn}},
 		{fault: provider.Fault{Kind: provider.ZeroExpiresIn}},
@@ -60,6 +62,9 @@ func (f providerFault) name() string {
 	}
 	if f.fault.Status != 0 {
 		name += fmt.Sprint(" ", f.fault.Status)
+	}
+	if f.fault.RetryAfter != 0 {
+		name += ", with a time"
 	}
 	if f.fault.AsDate {
 		name += ", date"
