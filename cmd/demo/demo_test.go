@@ -203,6 +203,7 @@ func TestErrorsNameCauseAndRemedy(t *testing.T) {
 		want   string
 	}{
 		"nobody listens":        {"", []string{"list", "--dsn", "u:hunter2@tcp(127.0.0.1:1)/d"}, exitFailed, "no server answers at 127.0.0.1:1"},
+		"empty DSN":             {"", []string{"list", "--dsn", ""}, exitUsage, "--dsn is empty"},
 		"unreadable DSN":        {"", []string{"list", "--dsn", "mysql://u:hunter2@127.0.0.1/d"}, exitFailed, "user:password@tcp(host:3306)/database"},
 		"no database":           {"", []string{"list", "--dsn", "u:hunter2@tcp(127.0.0.1:1)/"}, exitFailed, "names no database"},
 		"not a server":          {"", []string{"list", "--dsn", "u:hunter2@tcp(" + answers.Addr().String() + ")/d"}, exitFailed, "does not speak MySQL, or is not ready"},

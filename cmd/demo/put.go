@@ -98,6 +98,15 @@ func parseGrant(text []byte, where string) (credentials.Grant, error) {
 	if given == nil { // an object without members is a grant, for client credentials; this is rather a mistake
 		return credentials.Grant{}, errors.New("the grant is null; " + grantForm)
 	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return credentials.Grant{}, explainJSON(err, where)
+	}
+	for name, value := range map[string]string{"token": given.Token, "refresh_token": given.RefreshToken} {
+		if _, named := members[name]; named && value == "" { // null too: of a variable that was not set, say
+			return credentials.Grant{}, fmt.Errorf("the grant's %q is empty; leave it out where there is none", name)
+		}
+	}
 	grant := credentials.Grant{
 		Token:        credentials.NewSecret(given.Token),
 		RefreshToken: credentials.NewSecret(given.RefreshToken),

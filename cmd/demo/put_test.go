@@ -26,6 +26,8 @@ func TestParseGrantErrorsShowNoSecret(t *testing.T) {
 	for name, test := range map[string]struct{ in, want string }{
 		"nothing":            {``, "no grant on stdin"},
 		"null":               {`null`, "the grant is null"},
+		"empty token":        {`{"refresh_token": ""}`, `"refresh_token" is empty`},
+		"null token":         {`{"token": null}`, `"token" is empty`},
 		"a bare token":       {`hunter2`, "not JSON"},
 		"a string":           {`"hunter2"`, "JSON type string"},
 		"half":               {`{"token": "hunter2`, "ends too soon"},

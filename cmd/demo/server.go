@@ -67,6 +67,9 @@ func findServer(ctx context.Context, cmd *cli.Command, private privateServer) (*
 }
 
 func chooseServer(ctx context.Context, cmd *cli.Command, private privateServer) (*server, error) {
+	if cmd.IsSet("dsn") && cmd.String("dsn") == "" { // of a variable that is not set: any other server would be the wrong one
+		return nil, usagef(cmd, "--dsn is empty; leave it out for $MYSQL_DSN or docker-compose's server")
+	}
 	if dsn := cmp.Or(cmd.String("dsn"), os.Getenv("MYSQL_DSN")); dsn != "" {
 		return connect(ctx, dsn, "dsn")
 	}
