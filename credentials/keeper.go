@@ -27,7 +27,7 @@ type Kept struct {
 	Failed   int // exchanges that failed, to be tried again when the back-off in the row is over
 	Rejected int // grants that the provider declared dead
 
-	Exchanging int  // exchanges under way
+	Exchanging int  // exchanges under way, or whose result is not stored yet
 	Down       bool // the provider is taken for down, and one exchange is tried at a time
 	Unknown    bool // credentials are due, but this process does not know the service, so they are left for those that do
 }

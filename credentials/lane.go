@@ -18,7 +18,7 @@ type lane struct {
 
 	mu       sync.Mutex // guards what follows
 	entered  bool       // by Keep
-	busy     int        // exchanges for which there is room no more: under way, or about to be claimed
+	busy     int        // the room that is taken: exchanges under way, or about to be claimed
 	total    Kept
 	circuit  circuit
 	nextSlot time.Duration // when KeepRate allows the next exchange
