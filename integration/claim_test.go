@@ -3,7 +3,6 @@ package integration_test
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"strings"
 	"sync"
@@ -179,21 +178,6 @@ func TestLateSaveThatWaitedForTheNextClaim(t *testing.T) {
 	})
 }
 
-// lockRow locks alice's row as another program's transaction does, until unlock is called.
-func lockRow(t *testing.T, db *sql.DB) (unlock func()) {
-	t.Helper()
-	tx, err := db.BeginTx(bounded(t), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Exec("SELECT id FROM credentials WHERE service_name = 'github' FOR UPDATE"); err != nil {
-		t.Fatal(err)
-	}
-	unlock = func() { _ = tx.Rollback() }
-	t.Cleanup(unlock)
-	return unlock
-}
-
 // noTransaction fails the test unless the database's connections soon have no transaction open.
 func noTransaction(t *testing.T, s *server, database string) {
 	t.Helper()
@@ -244,7 +228,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 				held = claim(t, store, alice)
 			}
 			before := get(t, store, alice)
-			unlock := lockRow(t, s.open(t, database, ""))
+			other := transaction(t, s.open(t, database, ""), lockAliceByKey)
 			ctx, cancel := context.WithTimeout(bounded(t), 200*time.Millisecond)
 			began := time.Now()
 			err := test.call(ctx, held)
@@ -259,7 +243,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 			if c := get(t, store, alice); c.Version != before.Version { // a read waits for no lock
 				t.Errorf("%s: Version went from %d to %d while the row was locked", test.name, before.Version, c.Version)
 			}
-			unlock()
+			_ = other.Rollback()
 			noTransaction(t, s, database)
 			if test.name == "Claim" {
 				// A claim that was given up must not happen later: nobody would hold it.
@@ -291,7 +275,7 @@ func TestLockWaitTimeOut(t *testing.T) {
 		db.SetMaxOpenConns(1)
 		store := newStore(t, db)
 		seed(t, store, alice)
-		unlock := lockRow(t, s.open(t, database, ""))
+		other := transaction(t, s.open(t, database, ""), lockAliceByKey)
 
 		asked := claimOf("holder")
 		claimed := make(chan credentials.Credential, 1)
@@ -303,7 +287,7 @@ func TestLockWaitTimeOut(t *testing.T) {
 			claimed <- c
 		}()
 		receive(t, "the first time-out's ROLLBACK", rolledBack)
-		unlock()
+		_ = other.Rollback()
 		c := receive(t, "the claim", claimed)
 		equal(t, "Lease.ID", c.Lease.ID, asked.ID)
 		equal(t, "Version", c.Version, 2)

@@ -51,7 +51,7 @@ func (d *dockerAbsent) Error() string { return d.reason }
 type keeperSays struct{ DSN, Absent, Failed string }
 
 func startContainer() (*container, error) {
-	keeper, err := roleCommand("keeper")
+	keeper, err := roleCommand("container")
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,8 @@ func (c *container) stop() error {
 	return nil
 }
 
-// keep is the keeper: it starts the container, says how to reach it, and removes it when stdin ends.
+// keep is the role of the container's keeper: it starts the container, says how to reach it, and removes it when stdin
+// ends.
 func keep(stdin io.Reader, stdout io.Writer) error {
 	ctx, end := context.WithCancel(context.Background())
 	// An interrupt reaches the tests too, and their end is what counts; after it, nobody reads what is written here.

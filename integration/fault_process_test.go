@@ -1,5 +1,3 @@
-//go:build unix
-
 package integration_test
 
 import (
@@ -7,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -24,21 +21,6 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
 )
-
-// serviceRole is a process of a service that asks for alice's token when it is told to. It is killed, paused and
-// terminated at the steps that it reports.
-const serviceRole = "service"
-
-func init() {
-	if os.Getenv(roleEnv) != serviceRole {
-		return
-	}
-	if err := serve(os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
 
 // setup is the first line on a process's stdin; orders follow.
 type setup struct {
@@ -89,7 +71,8 @@ type event struct {
 	Interrupted credentials.Interruption
 }
 
-// serve is the process's side.
+// serve is the role of the service: a process of one, which asks for alice's token when it is told to. It is killed,
+// paused and terminated at the steps that it reports.
 func serve(stdin io.Reader, stdout io.Writer) error {
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
@@ -241,7 +224,7 @@ func (st *stage) startProcess(u setup) *process {
 	t := st.t
 	t.Helper()
 	u.DSN, u.TokenURL = st.s.dsn(st.database, interpolated), st.url
-	cmd, err := roleCommand(serviceRole)
+	cmd, err := roleCommand("service")
 	if err != nil {
 		t.Fatal(err)
 	}

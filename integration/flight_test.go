@@ -6,11 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/oauth2"
-
 	"github.com/latchkey-go/latchkey/credentials"
 	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
-	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
 	"github.com/latchkey-go/latchkey/internal/provider"
 )
 
@@ -24,10 +21,7 @@ func endpoint(t *testing.T, store *latchkey.Store, options provider.Options) (*p
 	}
 	t.Cleanup(func() { _ = served.Close() })
 	put(t, store, alice, credentials.Grant{RefreshToken: credentials.NewSecret(p.Register(alice.Account))})
-	return p, oauth2refresh.New(oauth2.Config{
-		ClientID: "app",
-		Endpoint: oauth2.Endpoint{TokenURL: served.TokenURL(), AuthStyle: oauth2.AuthStyleInParams},
-	})
+	return p, refresherAt(served.TokenURL())
 }
 
 // got is what a caller got.

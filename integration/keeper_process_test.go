@@ -16,15 +16,13 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
-	"golang.org/x/oauth2"
 
 	"github.com/latchkey-go/latchkey/credentials"
 	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
-	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
 )
 
 // renewerWork is what a process of the role "renewer" does: it keeps alice's service until its stdin ends. To each line
-// there it answers with what it has kept so far. (The role "keeper" is the container's.)
+// there it answers with what it has kept so far.
 type renewerWork struct {
 	DSN    string
 	Pool   int    // connections at most
@@ -121,9 +119,7 @@ func renew(stdin io.Reader, stdout io.Writer) error {
 
 func (w renewerWork) refresher() credentials.Refresher {
 	if w.TokenURL != "" {
-		return oauth2refresh.New(oauth2.Config{
-			ClientID: "app", Endpoint: oauth2.Endpoint{TokenURL: w.TokenURL, AuthStyle: oauth2.AuthStyleInParams},
-		})
+		return refresherAt(w.TokenURL)
 	}
 	return credentials.RefresherFunc(func(ctx context.Context, c credentials.Credential) (credentials.Grant, error) {
 		time.Sleep(w.Latency)

@@ -7,10 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/oauth2"
-
 	"github.com/latchkey-go/latchkey/credentials"
-	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
 	"github.com/latchkey-go/latchkey/internal/provider"
 )
 
@@ -47,9 +44,6 @@ func slowestOthers(b *testing.B, latency time.Duration) time.Duration {
 		b.Fatal(err)
 	}
 	defer func() { _ = served.Close() }()
-	refresher := oauth2refresh.New(oauth2.Config{
-		ClientID: "app", Endpoint: oauth2.Endpoint{TokenURL: served.TokenURL(), AuthStyle: oauth2.AuthStyleInParams},
-	})
 
 	database := s.migrated(b)
 	keys := []credentials.Key{alice}
@@ -66,7 +60,7 @@ func slowestOthers(b *testing.B, latency time.Duration) time.Duration {
 				put(b, store, key, credentials.Grant{RefreshToken: credentials.NewSecret(p.Register(key.Account))})
 			}
 		}
-		managers[i] = newManager(b, store, refresher)
+		managers[i] = newManager(b, store, refresherAt(served.TokenURL()))
 	}
 
 	var callers sync.WaitGroup

@@ -31,10 +31,11 @@ type work struct {
 // playRole does what that role does and returns the exit status.
 func playRole(role string) int {
 	roles := map[string]func() error{
-		"keeper":   func() error { return keep(os.Stdin, os.Stdout) },
-		"migrator": func() error { return doWork(migrateOnce) },
-		"putter":   func() error { return doWork(putMany) },
-		"renewer":  func() error { return renew(os.Stdin, os.Stdout) },
+		"container": func() error { return keep(os.Stdin, os.Stdout) },
+		"migrator":  func() error { return doWork(migrateOnce) },
+		"putter":    func() error { return doWork(putMany) },
+		"renewer":   func() error { return renew(os.Stdin, os.Stdout) },
+		"service":   func() error { return serve(os.Stdin, os.Stdout) },
 	}
 	do, ok := roles[role]
 	if !ok {
