@@ -30,6 +30,9 @@ const (
 	lockAliceByKey = "SELECT id FROM credentials WHERE service_name = 'github' AND account_name = 'alice' FOR UPDATE"
 )
 
+// waitsLong are options under which a claim waits for a locked row until blocked has seen that, on a busy machine too.
+var waitsLong = credentials.Options{StoreTimeout: 5 * time.Second}
+
 // blocked waits until a transaction of that database waits for a lock.
 func blocked(t *testing.T, s *server, database string) {
 	t.Helper()
@@ -79,14 +82,14 @@ func TestRowHeldForLong(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		st := newStage(t, s, provider.Options{})
 		db := s.open(t, st.database, interpolated+"&innodb_lock_wait_timeout=1")
-		m := st.manager(newStore(t, db), credentials.Options{StoreTimeout: 2500 * time.Millisecond})
+		m := st.manager(newStore(t, db), waitsLong)
 		bob := credentials.Key{Service: alice.Service, Account: "bob"}
 		put(t, st.store, bob, credentials.Grant{RefreshToken: credentials.NewSecret(st.p.Register(bob.Account))})
 		presented := st.hold(1) // after bob's
 		locking := s.open(t, st.database, "")
 
 		other := transaction(t, locking, lockAliceByID)
-		first := askSoon(t, m)
+		first := ask(bounded(t), m, 1)
 		blocked(t, s, st.database)
 		if _, err := m.Token(bounded(t), bob); err != nil {
 			t.Errorf("bob, while alice's row is locked: %v", err)
@@ -99,7 +102,7 @@ func TestRowHeldForLong(t *testing.T) {
 		_ = unavailable(t, "a caller of the claim", first)
 		_ = other.Rollback()
 
-		first = askSoon(t, m)
+		first = ask(bounded(t), m, 1)
 		for range 2 {
 			receive(t, "the presentations", st.arrived)
 		}
@@ -122,7 +125,7 @@ func TestBlockedRowAndPoolOfOne(t *testing.T) {
 		st := newStage(t, s, provider.Options{})
 		db := s.open(t, st.database, interpolated)
 		db.SetMaxOpenConns(1)
-		m := st.manager(newStore(t, db), hurried)
+		m := st.manager(newStore(t, db), waitsLong)
 		bob := credentials.Key{Service: alice.Service, Account: "bob"}
 		carol := credentials.Key{Service: alice.Service, Account: "carol"}
 		put(t, st.store, bob, credentials.Grant{RefreshToken: credentials.NewSecret(st.p.Register(bob.Account))})
@@ -131,7 +134,7 @@ func TestBlockedRowAndPoolOfOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		other := transaction(t, s.open(t, st.database, ""), lockAliceByID)
-		first := askSoon(t, m)
+		first := ask(bounded(t), m, 1)
 		blocked(t, s, st.database)
 		if token, err := m.Token(bounded(t), carol); err != nil || token.Value.Reveal() != "carol's" {
 			t.Errorf("a cached token: got %q, error %v", token.Value.Reveal(), err)
