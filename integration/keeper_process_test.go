@@ -2,15 +2,12 @@ package integration_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -165,15 +162,7 @@ func (w *bareWrites) write(ctx context.Context, done *atomic.Int64, execute func
 }
 
 // renewer is such a process.
-type renewer struct {
-	holder string
-	cmd    *exec.Cmd
-	stdin  io.WriteCloser
-	stdout *json.Decoder
-	stderr bytes.Buffer // to be read when it has ended
-	end    sync.Once
-	endErr error
-}
+type renewer struct{ *roleProcess }
 
 // startRenewers starts n processes with that work, in which each has a holder of its own: "renewer 0" and so on.
 func startRenewers(t testing.TB, n int, w renewerWork, change func(i int, w *renewerWork)) []*renewer {
@@ -185,74 +174,24 @@ func startRenewers(t testing.TB, n int, w renewerWork, change func(i int, w *ren
 		if change != nil {
 			change(i, &own)
 		}
-		encoded, err := json.Marshal(own)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r := &renewer{holder: own.Holder}
-		if r.cmd, err = roleCommand("renewer"); err != nil {
-			t.Fatal(err)
-		}
-		r.cmd.Stderr = &r.stderr
-		if r.stdin, err = r.cmd.StdinPipe(); err != nil {
-			t.Fatal(err)
-		}
-		stdout, err := r.cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.stdout = json.NewDecoder(stdout)
-		if err := r.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(r.kill)
-		if _, err := r.stdin.Write(append(encoded, '\n')); err != nil {
-			t.Fatalf("%s: %v", r.holder, err)
-		}
-		renewers[i] = r
+		renewers[i] = &renewer{startRole(t, "renewer", own.Holder, own)}
 	}
 	return renewers
 }
 
-// kill ends it by SIGKILL, if it still runs.
-func (r *renewer) kill() {
-	_ = r.cmd.Process.Kill() // it may have ended
-	_ = r.wait()
-}
-
-func (r *renewer) wait() error {
-	r.end.Do(func() { r.endErr = r.cmd.Wait() })
-	return r.endErr
-}
-
 // kept asks it what it has kept so far.
-func (r *renewer) kept(t testing.TB) credentials.Kept {
+func (r *renewer) kept(t testing.TB) (kept credentials.Kept) {
 	t.Helper()
 	_, err := r.stdin.Write([]byte("\n"))
-	return r.answer(t, err)
-}
-
-// stop lets it end what is under way, and returns what it has kept in all.
-func (r *renewer) stop(t testing.TB) credentials.Kept {
-	t.Helper()
-	kept := r.answer(t, r.stdin.Close())
-	if err := r.wait(); err != nil {
-		t.Errorf("%s: %v: %s", r.holder, err, r.stderr.Bytes())
-	}
+	r.answer(t, err, &kept)
 	return kept
 }
 
-func (r *renewer) answer(t testing.TB, err error) (kept credentials.Kept) {
+// stop lets it end what is under way, and returns what it has kept in all.
+func (r *renewer) stop(t testing.TB) (kept credentials.Kept) {
 	t.Helper()
-	giveUp := time.AfterFunc(patience, func() { _ = r.cmd.Process.Kill() })
-	defer giveUp.Stop()
-	if err == nil {
-		err = r.stdout.Decode(&kept)
-	}
-	if err != nil {
-		r.kill()
-		t.Fatalf("%s: %v: %s", r.holder, err, r.stderr.Bytes())
-	}
+	r.answer(t, r.stdin.Close(), &kept)
+	r.ends(t)
 	return kept
 }
 

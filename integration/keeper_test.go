@@ -101,7 +101,7 @@ func shareDue(t testing.TB, s *server, rows int) {
 		if kept.Renewed > 0 {
 			busy++
 		}
-		equal(t, r.holder+": Failed, Rejected and Exchanging", kept.Failed+kept.Rejected+kept.Exchanging, 0)
+		equal(t, r.name+": Failed, Rejected and Exchanging", kept.Failed+kept.Rejected+kept.Exchanging, 0)
 	}
 	equal(t, "renewals that the keepers count", sum, rows)
 	if busy < 2 {
@@ -171,7 +171,7 @@ func TestKilledKeeper(t *testing.T) {
 			if err := db.QueryRowContext(bounded(t), look).Scan(&leases, &holder); err != nil {
 				t.Fatal(err)
 			}
-			i := slices.IndexFunc(renewers, func(r *renewer) bool { return r.holder == holder })
+			i := slices.IndexFunc(renewers, func(r *renewer) bool { return r.name == holder })
 			if i < 0 || leases != waiting {
 				return false
 			}
@@ -180,7 +180,7 @@ func TestKilledKeeper(t *testing.T) {
 		})
 		victim.kill()
 		leased := make(map[string]bool)
-		found, err := db.QueryContext(context.Background(), "SELECT account_name FROM credentials WHERE lease_holder = ?", victim.holder)
+		found, err := db.QueryContext(context.Background(), "SELECT account_name FROM credentials WHERE lease_holder = ?", victim.name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +195,7 @@ func TestKilledKeeper(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(leased) == 0 || len(leased) > parallel {
-			t.Fatalf("%s died with %d leases, want 1 to %d", victim.holder, len(leased), parallel)
+			t.Fatalf("%s died with %d leases, want 1 to %d", victim.name, len(leased), parallel)
 		}
 		release()
 		untilRenewed(t, db)

@@ -1,12 +1,16 @@
 package integration_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,9 +27,8 @@ const roleEnv = "LATCHKEY_TEST_ROLE"
 
 // work is what a process is to do, with a store on DSN.
 type work struct {
-	DSN   string
-	Puts  int
-	Start time.Time // when all processes begin
+	DSN  string
+	Puts int
 }
 
 // playRole does what that role does and returns the exit status.
@@ -60,68 +63,144 @@ func roleCommand(role string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// inProcesses runs n processes in that role at once and fails the test unless all of them succeed.
-func inProcesses(t *testing.T, n int, role string, w work) {
+// roleProcess is a process in a role, on the test's side.
+type roleProcess struct {
+	name   string
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout *json.Decoder
+	stderr bytes.Buffer // to be read when it has ended
+	end    sync.Once
+	endErr error
+}
+
+// startRole starts a process in that role, with its work on the first line of its stdin. It is gone when the test has
+// ended.
+func startRole(t testing.TB, role, name string, work any) *roleProcess {
 	t.Helper()
-	// They take about that long to start. One that comes late begins late, and the test is merely weaker.
-	w.Start = time.Now().Add(200 * time.Millisecond)
-	encoded, err := json.Marshal(w)
+	encoded, err := json.Marshal(work)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error)
-	for range n {
-		cmd, err := roleCommand(role)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var output bytes.Buffer
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(encoded), &output, &output
-		go func() {
-			giveUp := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-			defer giveUp.Stop()
-			if err := cmd.Run(); err != nil {
-				err = fmt.Errorf("%w: %s", err, output.Bytes())
-				ended <- err
-				return
-			}
-			ended <- nil
-		}()
+	p := &roleProcess{name: name}
+	if p.cmd, err = roleCommand(role); err != nil {
+		t.Fatal(err)
 	}
-	for range n {
-		if err := receive(t, "a process to end", ended); err != nil {
-			t.Errorf("a %s: %v", role, err)
-		}
+	p.cmd.Stderr = &p.stderr
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stdout = json.NewDecoder(stdout)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	if _, err := p.stdin.Write(append(encoded, '\n')); err != nil {
+		t.Fatalf("%s: %v", p.name, err)
+	}
+	return p
+}
+
+// kill ends it by SIGKILL, if it still runs.
+func (p *roleProcess) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	_ = p.wait()
+}
+
+func (p *roleProcess) wait() error {
+	p.end.Do(func() { p.endErr = p.cmd.Wait() })
+	return p.endErr
+}
+
+// answer reads the next line that it writes. err is that of having asked for it.
+func (p *roleProcess) answer(t testing.TB, err error, into any) {
+	t.Helper()
+	giveUp := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
+	defer giveUp.Stop()
+	if err == nil {
+		err = p.stdout.Decode(into)
+	}
+	if err != nil {
+		p.kill()
+		t.Fatalf("%s: %v: %s", p.name, err, p.stderr.Bytes())
 	}
 }
 
-func doWork(do func(context.Context, work, *mysql.Config) error) error {
+// ends fails the test unless the process ends by itself, with success.
+func (p *roleProcess) ends(t testing.TB) {
+	t.Helper()
+	giveUp := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
+	defer giveUp.Stop()
+	if err := p.wait(); err != nil {
+		t.Errorf("%s: %v: %s", p.name, err, p.stderr.Bytes())
+	}
+}
+
+// inProcesses runs n processes in that role and fails the test unless all of them succeed. They begin when the last of
+// them is ready.
+func inProcesses(t *testing.T, n int, role string, w work) {
+	t.Helper()
+	processes := make([]*roleProcess, n)
+	for i := range processes {
+		processes[i] = startRole(t, role, fmt.Sprint(role, " ", i), w)
+	}
+	for _, p := range processes {
+		var ready bool
+		p.answer(t, nil, &ready)
+	}
+	for _, p := range processes {
+		if _, err := p.stdin.Write([]byte("\n")); err != nil {
+			t.Errorf("%s: %v", p.name, err)
+		}
+	}
+	for _, p := range processes {
+		p.ends(t)
+	}
+}
+
+// doWork connects, says that it is ready, and does its work when the next line comes.
+func doWork(do func(context.Context, work, *sql.DB) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	in := bufio.NewReader(os.Stdin)
+	line, err := in.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
 	var w work
-	if err := json.NewDecoder(os.Stdin).Decode(&w); err != nil {
+	if err := json.Unmarshal(line, &w); err != nil {
 		return err
 	}
 	config, err := mysql.ParseDSN(w.DSN)
 	if err != nil {
 		return err
 	}
-	time.Sleep(time.Until(w.Start))
-	return do(ctx, w, config)
+	db := open(config)
+	defer func() { _ = db.Close() }()
+	if err := db.PingContext(ctx); err != nil {
+		return err
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(true); err != nil {
+		return err
+	}
+	if _, err := in.ReadBytes('\n'); err != nil {
+		return err
+	}
+	return do(ctx, w, db)
 }
 
 // migrateOnce is the role of the migrator.
-func migrateOnce(ctx context.Context, _ work, config *mysql.Config) error {
-	db := open(config)
-	defer func() { _ = db.Close() }()
+func migrateOnce(ctx context.Context, _ work, db *sql.DB) error {
 	_, err := migrations.Up(ctx, db, nil)
 	return err
 }
 
 // putMany is the role of the putter: puts of one key by 16 goroutines, and each of a key of its own.
-func putMany(ctx context.Context, w work, config *mysql.Config) error {
-	db := open(config)
-	defer func() { _ = db.Close() }()
+func putMany(ctx context.Context, w work, db *sql.DB) error {
 	store, err := latchkey.NewStore(db, nil)
 	if err != nil {
 		return err
