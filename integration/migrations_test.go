@@ -130,8 +130,10 @@ func upConcurrently(t *testing.T, s *server, database string) {
 func TestMigrateInProcesses(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		database := s.database(t)
+		db := s.open(t, database, "")
 		inProcesses(t, 4, "migrator", work{DSN: s.dsn(database, "")})
-		applied(t, s.open(t, database, ""), nil, true)
+		applied(t, db, nil, true)
+		equal(t, "rows of applied migrations", query[int](t, db, "SELECT COUNT(*) FROM credentials_migrations WHERE version_id = 1"), 1)
 	})
 }
 
