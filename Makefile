@@ -1,4 +1,4 @@
-# make test RACE= runs without the race detector, which needs a C compiler.
+# make test RACE= runs without the race detector, as make test does where there is no C compiler.
 RACE = -race
 
 .PHONY: help demo test lint bench
