@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -26,9 +27,12 @@ import (
 // Bounds of what Docker does.
 const (
 	dockerAnswers = 15 * time.Second
-	imagePulled   = 3 * time.Minute
 	serverReady   = 2 * time.Minute
 )
+
+// pullTimeoutEnv is how many seconds a pull of the image may take, by default 300; 0: nothing is pulled. .ci/test sets
+// that, since .ci/ensure-server has tried.
+const pullTimeoutEnv = "PULL_TIMEOUT"
 
 // image is the container's.
 func image() string { return cmp.Or(os.Getenv("MYSQL_IMAGE"), "mysql:9.7") }
@@ -197,12 +201,22 @@ func findImage(ctx context.Context) error {
 	}
 	defer func() { _ = docker.provider.Close() }()
 
-	ctx, cancel := context.WithTimeout(ctx, imagePulled)
+	inspecting, cancel := context.WithTimeout(ctx, dockerAnswers)
 	defer cancel()
-	if _, err := docker.provider.Client().ImageInspect(ctx, image()); err == nil {
+	if _, err := docker.provider.Client().ImageInspect(inspecting, image()); err == nil {
 		return nil
 	}
-	if err := docker.provider.PullImage(ctx, image()); err != nil {
+	seconds, err := strconv.Atoi(cmp.Or(os.Getenv(pullTimeoutEnv), "300"))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s=%q is no number of seconds", pullTimeoutEnv, os.Getenv(pullTimeoutEnv))
+	case seconds <= 0:
+		return &dockerAbsent{fmt.Sprintf("the image %s is not present, and %s=0 says not to pull it", image(), pullTimeoutEnv)}
+	}
+	fmt.Fprintf(os.Stderr, "server: pulling %s (at most %d s)\n", image(), seconds)
+	pulling, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
+	defer cancel()
+	if err := docker.provider.PullImage(pulling, image()); err != nil {
 		return &dockerAbsent{fmt.Sprintf("the image %s is neither present nor can it be pulled (%v)", image(), err)}
 	}
 	return nil

@@ -109,6 +109,7 @@ func chooseServers() (stop func(), err error) {
 	case required:
 		return stop, fmt.Errorf("REQUIRE_DOCKER is set, but %w", err)
 	}
+	_ = os.Setenv(pullTimeoutEnv, "0") // another container will not find the image either
 	program, findErr := localmysql.Find()
 	if findErr != nil {
 		return stop, fmt.Errorf("%w, TEST_MYSQL_DSN names no server, and neither mysqld nor mariadbd is installed "+
