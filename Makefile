@@ -6,7 +6,7 @@ RACE = -race
 help:
 	@echo 'make demo    one refresh per expiry, shown with real processes; finds or installs a MySQL server'
 	@echo 'make test    every test; REQUIRE_DOCKER=1 insists on MySQL in Docker'
-	@echo 'make lint    gofmt, vet, staticcheck, tidy, what services link'
+	@echo 'make lint    gofmt, vet, staticcheck, tidy, what services link, shellcheck if there is one'
 	@echo 'make bench   the benchmarks, at 1 and 4 goroutines, and those of the keeper'
 
 demo:

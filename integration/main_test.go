@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -86,7 +87,7 @@ func chooseServers() (stop func(), err error) {
 		return use(s.DSN(""), "private, "+program)
 	}
 
-	required := os.Getenv("REQUIRE_DOCKER") != "" && os.Getenv("REQUIRE_DOCKER") != "0"
+	required := cmp.Or(os.Getenv("REQUIRE_DOCKER"), "0") != "0"
 	if dsn := os.Getenv("TEST_MYSQL_DSN"); dsn != "" && !required {
 		return stop, use(dsn, "TEST_MYSQL_DSN")
 	}
