@@ -110,11 +110,8 @@ func (t *trip) land(token Token, err error, goOn bool) {
 func (t *trip) run(ctx context.Context) {
 	token, err := Token{}, fmt.Errorf("refresh of %s was aborted", t.key)
 	defer func() {
-		attempt, lost := t.lostClaim()
 		t.land(token, err, false)
-		if lost {
-			t.m.flights.Go(func() { t.lookForClaim(ctx, attempt) })
-		}
+		t.followUp(ctx)
 	}()
 	for again := true; again; again = errors.Is(err, errAgain) {
 		token, err = t.refresh(ctx)
@@ -124,33 +121,6 @@ func (t *trip) run(ctx context.Context) {
 		t.m.opts.Logger.WarnContext(ctx, "renewal ahead of expiry failed", "credential", t.key.String(), "error", err)
 		t.postpone()
 	}
-}
-
-// lostClaim reports whether a claim may have been made that nobody knows of, and how often the store was asked since.
-func (t *trip) lostClaim() (attempt int, lost bool) {
-	if !t.unsure || t.m.now()-t.claimedAt > t.m.opts.Lease {
-		t.unsure, t.looked = false, 0
-		return 0, false
-	}
-	t.looked++
-	return t.looked - 1, true
-}
-
-// lookForClaim looks for a claim that may have been made, should nobody ask for the token soon. If its lease were left to
-// lapse, the next claim would take for interrupted what was never begun. It is one of the flights.
-func (s *Source) lookForClaim(ctx context.Context, attempt int) {
-	if !s.m.pauseFor(backOff(50*time.Millisecond, 5*time.Second, attempt)) {
-		return
-	}
-	s.mu.Lock()
-	if s.flight != nil || !s.unsure { // somebody has asked
-		s.mu.Unlock()
-		return
-	}
-	t := &trip{Source: s, flight: s.newFlight(Secret{}), turn: mathrand.Float64()}
-	s.flight = t.flight
-	s.mu.Unlock()
-	t.run(ctx)
 }
 
 // errAgain: what the row says has changed; look again.
@@ -234,7 +204,6 @@ func (t *trip) get(ctx context.Context) (Credential, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.m.opts.StoreTimeout)
 	defer cancel()
 	c, err := t.m.store.Get(ctx, t.key)
-	t.unsure = t.unsure && err != nil
 	return c, at, t.storeError(c, err)
 }
 
@@ -242,18 +211,16 @@ func (t *trip) get(ctx context.Context) (Credential, time.Duration, error) {
 func (t *trip) claim(ctx context.Context) (Credential, time.Duration, bool, error) {
 	t.asked = time.Now()
 	at := t.m.now()
-	if t.looked == 0 {
-		t.claimedAt = at
-	}
 	id := cmp.Or(t.claimID, rand.Text())
+	t.claimedAt = at
 	ctx, cancel := context.WithTimeout(ctx, t.m.opts.StoreTimeout)
 	defer cancel()
 	c, err := t.m.store.Claim(ctx, t.key, Claim{
 		ID: id, Holder: t.m.opts.Holder, Lease: t.m.opts.Lease, Rejected: t.rejected,
 	})
-	t.claimID, t.unsure = "", false
+	t.claimID = ""
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		t.claimID, t.unsure = id, true
+		t.claimID = id
 	}
 	err = t.storeError(c, err)
 	return c, at, err == nil && c.Lease.ID == id && c.Lease.Live(), err

@@ -265,10 +265,6 @@ func (p *pass) claimOnce(ctx context.Context, batch Batch) (claimed []Credential
 	return claimed, at, asked, err
 }
 
-// settled is how long after a claim whose reply was lost it may still take effect, while the store answers: a COMMIT
-// that waits for a slow disk or a replica.
-const settled = 10 * time.Second
-
 // recover exchanges what a batch claimed whose reply was lost. If the leases were left to lapse, the next claim would take
 // for interrupted what was never begun.
 func (p *pass) recover(ctx context.Context, service Service, batch Batch) {

@@ -76,7 +76,7 @@ func TestLostReplyOfClaimIsFollowedUp(t *testing.T) {
 				defer p.keeps()()
 				w.reaches(down)
 				p.store.down(false)
-				w.reaches(down + 2*time.Second)
+				w.reaches(down + 6*time.Second)
 				if c := w.row(alice); c.Token.Reveal() != mark+"-access-alice-1" || c.Lease.ID != "" {
 					w.Errorf("the row has the token %q, lease of %q, failure %+v", c.Token.Reveal(), c.Lease.Holder, c.Failure)
 				}

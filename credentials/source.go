@@ -21,12 +21,11 @@ type Source struct {
 	flight *flight // guarded by mu; nil: none under way. Only the flight's own goroutine changes or clears it.
 
 	// claimID is the id of a claim whose outcome nobody knows, as its reply was lost; "" for none. The next claim repeats
-	// it, and so finds the lease, should it have been made. This and what follows is used by the flight's goroutine, and
-	// without a flight under mu.
+	// it, and so finds the lease, should it have been made. claimedAt is when that was tried last. Both are used by the
+	// flight's goroutine and, without a flight, under mu.
 	claimID   string
-	unsure    bool          // the store has not been asked since
-	looked    int           // how often that was tried
-	claimedAt time.Duration // when the claim was begun that was looked for first
+	claimedAt time.Duration
+	looking   bool // guarded by mu: somebody looks for that claim
 }
 
 // snapshot is a committed token as this process caches it; never changed after it was published. Times are those of

@@ -36,7 +36,7 @@ func TestStatementCounts(t *testing.T) {
 				want int
 				call func() error
 			}{
-				{"Put", 1, func() error {
+				{"Put: SELECT, INSERT", 2, func() error {
 					return store.Put(ctx, alice, credentials.Grant{RefreshToken: credentials.NewSecret("seed")})
 				}},
 				{"Get", 1, func() error { _, err := store.Get(ctx, alice); return err }},
@@ -48,9 +48,9 @@ func TestStatementCounts(t *testing.T) {
 				{"Fail", 1, func() error { f := failure(); f.RetryIn = 0; return store.Fail(ctx, held.Fence(), f) }},
 				{"Claim after the failure", 5, claim},
 				{"Save", 1, func() error { return store.Save(ctx, held.Fence(), renewal("new")) }},
-				{"Delete", 1, func() error { return store.Delete(ctx, alice) }},
+				{"Delete: SELECT, DELETE", 2, func() error { return store.Delete(ctx, alice) }},
 				{"ClaimDue when nothing is due", 4, func() error { _, err := store.ClaimDue(ctx, batchOf("holder", 3)); return err }},
-				{"three puts", 3, func() error {
+				{"three puts", 6, func() error {
 					for _, account := range []string{"alice", "bob", "carol"} {
 						seed(t, store, credentials.Key{Service: alice.Service, Account: account})
 					}

@@ -12,7 +12,7 @@ import (
 // caller waits for that.
 func TestNobodyWaitsForRenewals(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
-		// A server that stalls for half a second lets a token expire, and then callers have to wait: each thread once or
+		// A server that stalls for a second and a half lets a token expire, and then callers have to wait: each thread once or
 		// twice, since it asks for nothing else meanwhile. There are more tries for that, and for nothing else.
 		var report storm.Report
 		for range 3 {
@@ -35,8 +35,8 @@ func TestNobodyWaitsForRenewals(t *testing.T) {
 func lifetimes(t *testing.T, s *server) storm.Report {
 	t.Helper()
 	report, err := storm.Run(t.Context(), storm.Config{
-		DSN: s.dsn(s.database(t), interpolated), Timeout: patience,
-		Processes: 2, Accounts: 3, Lifetimes: 2, Lifetime: 3 * time.Second, Latency: 20 * time.Millisecond,
+		DSN: s.dsn(s.database(t), interpolated), Timeout: 2 * patience,
+		Processes: 2, Accounts: 3, Lifetimes: 2, Lifetime: 8 * time.Second, Latency: 20 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

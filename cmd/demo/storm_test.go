@@ -87,7 +87,7 @@ func TestStormFlagsThatDoNotGoTogether(t *testing.T) {
 func TestStormOverLifetimes(t *testing.T) {
 	useServer(t, "lifetimes")
 	storm := func() (got map[string]any) {
-		r := demo("", "storm", "--lifetime", "2s", "--lifetimes", "2", "--processes", "2", "--latency", "20ms", "--json")
+		r := demo("", "storm", "--lifetime", "6s", "--lifetimes", "2", "--processes", "2", "--latency", "20ms", "--json")
 		must(t, json.Unmarshal([]byte(r.stdout), &got))
 		if waited := got["callers_waited"] != 0.0; r.status != 0 && !waited || got["ok"] != (r.status == 0) {
 			t.Fatalf("storm --lifetimes --json: status %d: %s%s", r.status, r.stdout, r.stderr)
@@ -97,7 +97,7 @@ func TestStormOverLifetimes(t *testing.T) {
 		}
 		return got
 	}
-	// A server that stalls for a third of a second lets a token expire, and then callers have to wait: each thread once or
+	// A server that stalls for a second lets a token expire, and then callers have to wait: each thread once or
 	// twice, since it asks for nothing else meanwhile. So there are more tries for a few of them, and for nothing else.
 	got := storm()
 	for range 2 {
@@ -113,7 +113,7 @@ func TestStormOverLifetimes(t *testing.T) {
 	if r := got["refreshes"].(map[string]any); r["calls"] != r["needed"] || r["needed"].(float64) < 6 || r["duplicates"] != 0.0 {
 		t.Errorf("refreshes = %v, want as many calls as needed, 6 or more", r)
 	}
-	if calls := got["callers"].(float64); calls < 100 || calls != got["callers_ok"] || got["lifetimes"] != 2.0 || got["lifetime_ms"] != 2000.0 {
+	if calls := got["callers"].(float64); calls < 100 || calls != got["callers_ok"] || got["lifetimes"] != 2.0 || got["lifetime_ms"] != 6000.0 {
 		t.Errorf("storm --lifetimes --json: %v", got)
 	}
 }
