@@ -125,7 +125,7 @@ func (s *Source) busy() bool {
 		return true
 	}
 	defer s.mu.Unlock()
-	return s.flight != nil || s.claimID != "" // without a flight nobody uses claimID
+	return s.flight != nil || s.claimID != "" // without a flight, mu guards claimID
 }
 
 // cached returns the Source of a normalized key if there is one in this process, else nil. It makes none, and does not

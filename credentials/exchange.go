@@ -39,13 +39,14 @@ func (t *trip) exchange(ctx context.Context, service Service, c Credential, at t
 	now := t.m.now()
 	deadline := min(at+c.Lease.EndsIn-t.m.opts.StoreTimeout-margin, now+t.m.opts.ExchangeTimeout)
 	if deadline-now < t.m.opts.ExchangeTimeout/2 { // the claim took so long that the exchange might outlast the lease
-		if t.slowClaims++; t.slowClaims > mostSlowClaims {
-			_, _ = t.release(ctx, c.Fence())
-			return Token{}, fmt.Errorf("token of %s: %w: claiming took %v, which leaves too little of the lease of %v for an exchange",
-				t.key, ErrUnavailable, (now - at).Round(time.Millisecond), t.m.opts.Lease)
+		_, err := t.release(ctx, c.Fence())
+		if t.slowClaims++; t.slowClaims > mostSlowClaims && errors.Is(err, errAgain) {
+			err = fmt.Errorf("token of %s: %w: after the claim, too little was left of the lease of %v for an exchange",
+				t.key, ErrUnavailable, t.m.opts.Lease)
 		}
-		return t.release(ctx, c.Fence())
+		return Token{}, err
 	}
+	t.slowClaims = 0
 	if c.overtaken() {
 		// The reply to the claim was lost, and before it was repeated an earlier holder's success was saved. What this
 		// claim would present, nobody would take for interrupted.
@@ -66,13 +67,16 @@ func (t *trip) exchange(ctx context.Context, service Service, c Credential, at t
 	return t.save(ctx, service, c, result)
 }
 
-// release gives up a lease under which nothing was presented.
+// release gives up a lease under which nothing was presented. If that fails, the lease is one to be looked for.
 func (t *trip) release(ctx context.Context, fence Fence) (Token, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.m.opts.StoreTimeout)
 	defer cancel()
+	at := t.m.now()
 	if err := t.m.store.Release(ctx, fence); err != nil {
+		t.claimID, t.claimedAt = fence.Claim, at
 		return Token{}, fmt.Errorf("token of %s: %w", t.key, err)
 	}
+	t.claimID = ""
 	return Token{}, errAgain
 }
 

@@ -304,3 +304,27 @@ func TestKeepPassesARowThatCannotBeWritten(t *testing.T) {
 		})
 	}
 }
+
+// Where no result can be stored, though claims can, it does not use up one refresh token after the other.
+func TestKeepStopsWhereNothingCanBeStored(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(accounts("github", 200)...)
+		p := w.start("P", func(s *setup) { s.service.KeepParallel = 4 })
+		p.store.on("Save", refuse, nil)
+		kept, err := p.RefreshDue(w.Context())
+		if k := kept["github"]; err != nil || k.Exchanging == 0 || k.Renewed != 0 {
+			w.Errorf("RefreshDue: %+v, error %v", k, err)
+		}
+		stop := p.keeps()
+		w.reaches(20 * time.Minute)
+		if n := len(w.provider.record()); n > 16+2*4 {
+			w.Errorf("%d refresh tokens were used up", n)
+		}
+		p.store.on("Save", nil, nil)
+		w.reaches(40 * time.Minute)
+		if k := p.Kept()["github"]; k.Renewed+k.Rejected != 200 {
+			w.Errorf("when results can be stored again: %+v, want all 200 renewed, or rejected as another has used them", k)
+		}
+		stop()
+	})
+}

@@ -19,6 +19,7 @@ type lane struct {
 	mu       sync.Mutex // guards what follows
 	entered  bool       // by Keep
 	busy     int        // the room that is taken: exchanges under way, or about to be claimed
+	unsaved  int        // results that could not be stored for so long that they gave their room back
 	total    Kept
 	circuit  circuit
 	nextSlot time.Duration // when KeepRate allows the next exchange
@@ -56,6 +57,14 @@ func (l *lane) free(n int) {
 	l.busy -= n
 	close(l.freed)
 	l.freed = make(chan struct{})
+}
+
+// late counts n results more that are not stored, and have given their room back.
+func (l *lane) late(n int) {
+	l.mu.Lock()
+	l.unsaved += n
+	l.mu.Unlock()
+	l.free(0)
 }
 
 func (l *lane) behind() bool {
@@ -162,7 +171,7 @@ func (p *pass) room(ctx context.Context, again bool) (n int, slot time.Duration,
 		p.mu.Lock()
 		now := p.m.now()
 		n, wait := p.mayBegin(now)
-		over := n == 0 && p.once && p.circuit.open && p.busy == 0 || // it is down
+		over := n == 0 && p.once && p.busy == 0 && (p.circuit.open || wait == Never) || // it is down, or no result can be stored
 			!p.once && again && p.circuit.returned // what the backlog is must be found out
 		if over {
 			n = 0
@@ -187,11 +196,17 @@ func (p *pass) room(ctx context.Context, again bool) (n int, slot time.Duration,
 	}
 }
 
+// mostUnsaved is how many results may wait to be stored, beside the exchanges under way: where there are so many, it is
+// not about a row that somebody has locked, and what is exchanged then may be lost with this process.
+const mostUnsaved = 16
+
 // mayBegin returns how many exchanges may begin now; if none, how long to wait unless one ends before. mu is held.
 func (p *pass) mayBegin(now time.Duration) (n int, wait time.Duration) {
 	parallel := cmp.Or(p.service.KeepParallel, DefaultKeepParallel)
 	n = parallel - p.busy
 	switch {
+	case p.unsaved >= mostUnsaved:
+		return 0, Never
 	case p.circuit.open && p.busy > 0:
 		return 0, Never
 	case p.circuit.open && p.circuit.probeAt > now:
@@ -231,13 +246,13 @@ func (p *pass) claim(ctx context.Context, n int, slot time.Duration, w window) (
 		return 0, ErrClosed
 	}
 	defer p.m.flights.Done()
+	ctx = context.WithoutCancel(ctx)
+	p.m.keeper.claims <- struct{}{}
 	now := p.m.now()
 	batch := Batch{
 		Claim:   Claim{ID: rand.Text(), Holder: p.m.opts.Holder, Lease: p.m.opts.Lease},
 		Service: p.name, Limit: n, Overdue: max(now-w.before, 0), Longest: max(now-w.after, 1),
 	}
-	ctx = context.WithoutCancel(ctx)
-	p.m.keeper.claims <- struct{}{}
 	claimed, at, asked, err := p.claimOnce(ctx, batch)
 	<-p.m.keeper.claims
 	if err != nil {
@@ -290,29 +305,41 @@ func (p *pass) renew(
 	ctx context.Context, service Service, c Credential, at time.Duration, asked time.Time, slot time.Duration, landed func(),
 ) {
 	// A source of its own: who asks for the token meanwhile finds it leased, and is told when it is saved.
-	t := &trip{Source: &Source{m: p.m, key: c.Key}, asked: asked}
+	// It has one claim, which is not made again if it was too slow.
+	t := &trip{Source: &Source{m: p.m, key: c.Key}, asked: asked, slowClaims: mostSlowClaims}
 	t.flight = t.newFlight(Secret{})
-	t.onLand = sync.OnceFunc(func() {
+	land := sync.OnceFunc(func() {
 		p.heard(ctx, t, service, at)
 		p.free(1)
 		landed()
 	})
-	defer t.onLand()
+	defer land()
+	late := false
+	t.onLand = func() {
+		if !late {
+			late = true
+			p.late(1)
+			land()
+		}
+	}
 	var before *snapshot
 	cached := p.m.cached(c.Key)
 	if cached != nil {
 		before = cached.snapshot.Load()
 	}
 	var err error
-	if p.waitFor(slot) && !p.m.isClosing() {
-		_, err = t.exchange(ctx, service, c, at)
-	} else {
+	if !p.waitFor(slot) || p.m.isClosing() {
+		err = p.giveUp(ctx, t, c, at)
+	} else if _, err = t.exchange(ctx, service, c, at); t.claimID != "" { // which could not give up the lease
 		err = p.giveUp(ctx, t, c, at)
 	}
 	if saved := t.snapshot.Load(); saved != nil && cached != nil {
 		cached.snapshot.CompareAndSwap(before, saved) // what was cached meanwhile is from a later look
 	}
 	p.ended(ctx, t, err)
+	if late {
+		p.late(-1)
+	}
 }
 
 // waitFor waits for a slot; false if the manager is being closed.

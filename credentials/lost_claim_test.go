@@ -104,6 +104,23 @@ func TestCloseFollowsUpALostClaim(t *testing.T) {
 	})
 }
 
+// A claim took so long that it has to be given up, and that fails: it is tried again, so that no lease lapses under which
+// nothing was presented.
+func TestReleaseThatFailsIsFollowedUp(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		p := w.start("P", neverReplay)
+		p.store.on("Claim", nil, once(func(context.Context) error { time.Sleep(17 * time.Second); return nil }))
+		p.store.on("Release", once(refuse), nil)
+		p.ask(alice).fails(credentials.ErrUnavailable)
+		w.reaches(credentials.DefaultLease - time.Second)
+		if c := w.row(alice); c.Token.Reveal() != mark+"-access-alice-1" || c.Lease.ID != "" {
+			w.Errorf("the row has the token %q, lease of %q, failure %+v", c.Token.Reveal(), c.Lease.Holder, c.Failure)
+		}
+		w.calls(1)
+	})
+}
+
 // A claim that was found again after an earlier holder's late success presents nothing, however old that success is: if
 // its holder died then, nobody would take it for interrupted, and the refresh token would be presented twice.
 func TestOvertakenClaimPresentsNothing(t *testing.T) {

@@ -19,42 +19,59 @@ func (s *Source) followUp(ctx context.Context) {
 		return // that flight follows up, or somebody does already
 	}
 	s.looking = true
-	s.m.flights.Go(func() {
-		s.lookForClaim(ctx)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.looking = false
-	})
+	s.m.flights.Go(func() { s.lookForClaim(ctx) })
 }
 
-// lookForClaim looks for the claim until it is found or known not to be made, or its lease is over.
+// lookForClaim looks for the claim until it is found or known not to be made, or its lease is over; while the manager is
+// closed, no longer than it could still take effect if the store answered.
 func (s *Source) lookForClaim(ctx context.Context) {
 	for attempt := 0; s.m.pauseFor(backOff(50*time.Millisecond, 5*time.Second, attempt)); attempt++ {
-		s.mu.Lock()
-		if s.flight != nil { // it repeats the claim
-			s.mu.Unlock()
-			continue
-		}
-		claim, age := s.claimID, s.m.now()-s.claimedAt
-		s.mu.Unlock()
-		if claim == "" || age > s.m.opts.Lease {
-			return
-		}
-		t := &trip{Source: s, flight: s.newFlight(Secret{})}
-		c, _, err := t.get(ctx)
-		switch {
-		case err == nil && c.Lease.ID == claim && c.Lease.Live():
-			s.mu.Lock()
-			found := s.flight == nil && s.claimID == claim
-			if found {
-				s.flight = t.flight
-			}
-			s.mu.Unlock()
-			if found {
-				t.run(ctx)
-			}
-		case errors.Is(err, ErrNotFound), err == nil && (age > settled || s.m.isClosing()):
+		if s.look(ctx) {
 			return
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looking = false
+}
+
+// look reports whether there is nothing more to look for, and notes it in the same moment: a claim that is lost after
+// that has somebody else look for it.
+func (s *Source) look(ctx context.Context) (ended bool) {
+	s.mu.Lock()
+	if s.flight != nil { // it repeats the claim
+		s.mu.Unlock()
+		return false
+	}
+	claim, claimedAt := s.claimID, s.claimedAt
+	s.mu.Unlock()
+
+	t := &trip{Source: s, flight: s.newFlight(Secret{})}
+	age := s.m.now() - claimedAt
+	over := claim == "" || age > s.m.opts.Lease || s.m.isClosing() && age > settled
+	var c Credential
+	var err error
+	if !over {
+		c, _, err = t.get(ctx)
+	}
+
+	s.mu.Lock()
+	found := false
+	switch {
+	case s.flight != nil || s.claimID != claim || s.claimedAt != claimedAt: // somebody has repeated it meanwhile
+	case over:
+		ended = true
+	case err == nil && c.Lease.ID == claim && c.Lease.Live():
+		found = true
+		s.flight = t.flight
+	case errors.Is(err, ErrNotFound), err == nil && (age > settled || s.m.isClosing()):
+		ended = true
+		s.claimID = "" // it was not made
+	}
+	s.looking = !ended
+	s.mu.Unlock()
+	if found {
+		t.run(ctx)
+	}
+	return ended
 }

@@ -11,7 +11,8 @@ var (
 	// ErrNotFound: there is no credential under that key. Put one, after a person has authorized the account.
 	ErrNotFound = errors.New("no such credential")
 
-	// ErrSuperseded: [Store.Save] or [Store.Fail] did not write, since the row holds something later. Read it.
+	// ErrSuperseded: [Store.Save] or [Store.Fail] did not write, since the row holds something later. Read it. From a put
+	// that was repeated, as a reply was lost: it may have been stored before that.
 	ErrSuperseded = errors.New("superseded by a later write")
 
 	// ErrUnavailable: the store could not be reached or did not answer in time. The outcome of a write is unknown, and

@@ -211,6 +211,7 @@ func TestMigrateLeavesAForeignTableAlone(t *testing.T) {
 			}
 		}
 		equal(t, "the other program's table", shapeOf(t, db, "credentials"), shape)
+		equal(t, "tables", query[int](t, db, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"), 1)
 		if _, err := migrations.Up(bounded(t), db, &migrations.Options{Table: "tokens"}); err != nil {
 			t.Errorf("Up with another name: %v", err)
 		}

@@ -162,11 +162,9 @@ func files(opts *Options) (fs.FS, string, error) {
 	return renamed, table, nil
 }
 
-// refuse keeps a program from what it should not touch: a newer schema, or somebody else's table.
+// refuse keeps a program from what it should not touch: somebody else's table, beside which it does not even put its
+// version table, and a newer schema.
 func refuse(ctx context.Context, db *sql.DB, opts *Options, p *goose.Provider) error {
-	if err := refuseNewer(ctx, p); err != nil {
-		return err
-	}
 	_, table, err := files(opts)
 	if err != nil {
 		return err
@@ -176,13 +174,12 @@ func refuse(ctx context.Context, db *sql.DB, opts *Options, p *goose.Provider) e
 		"SELECT table_comment FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", table).Scan(&comment)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return nil
 	case err != nil:
 		return fmt.Errorf("look for table %q: %w", table, err)
 	case !strings.HasPrefix(comment, "latchkey schema "):
 		return fmt.Errorf("table %q, whose comment is %q: %w", table, comment, ErrForeign)
 	}
-	return nil
+	return refuseNewer(ctx, p)
 }
 
 // refuseNewer keeps an old program from working on a schema that it does not know.

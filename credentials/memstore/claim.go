@@ -56,7 +56,7 @@ func (s *Store) Save(ctx context.Context, fence credentials.Fence, renewal crede
 			credentials.ErrSuperseded, r.key, r.tokenVersion, fence.Version)
 	}
 	now := time.Now()
-	counted := from(now, renewal.From)
+	counted := r.from(now, renewal.From)
 	r.set(counted, renewal.Grant)
 	r.due = after(counted, renewal.DueIn)
 	r.refreshed = refreshed{by: renewal.By, since: now, took: renewal.Took}

@@ -16,6 +16,8 @@ import (
 
 // Store is a [credentials.Store] in memory. It is safe for concurrent use; [New] makes one.
 type Store struct {
+	made time.Time // credentials.Instant counts from it
+
 	mu   sync.Mutex // held within a call, never across calls
 	rows map[uint64]*row
 	ids  map[credentials.Key]uint64 // normalized key to row
@@ -26,7 +28,7 @@ var _ credentials.Store = (*Store)(nil)
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{rows: make(map[uint64]*row), ids: make(map[credentials.Key]uint64)}
+	return &Store{made: time.Now(), rows: make(map[uint64]*row), ids: make(map[credentials.Key]uint64)}
 }
 
 // Put stores a grant that a person's authorization gave, under a new key or in place of what is there. It ends any
@@ -47,7 +49,7 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, grant credentials.
 	r := s.find(key)
 	if r == nil {
 		s.last++
-		r = &row{key: key, id: s.last}
+		r = &row{key: key, id: s.last, epoch: s.made}
 		s.rows[r.id], s.ids[key] = r, r.id
 	}
 	now := time.Now()

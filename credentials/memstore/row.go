@@ -10,6 +10,7 @@ import (
 // row is one credential. Store.mu guards its fields. The times carry the monotonic clock; zero stands for never.
 type row struct {
 	key                       credentials.Key
+	epoch                     time.Time // the store's
 	id, version, tokenVersion uint64
 
 	token, refreshToken          credentials.Secret
@@ -50,7 +51,7 @@ type refreshed struct {
 // at returns the row as it is at that moment.
 func (r *row) at(now time.Time) credentials.Credential {
 	c := credentials.Credential{
-		Key: r.key, ReadAt: instant(now), Row: r.id, Version: r.version, TokenVersion: r.tokenVersion,
+		Key: r.key, ReadAt: r.instant(now), Row: r.id, Version: r.version, TokenVersion: r.tokenVersion,
 		Token: r.token, RefreshToken: r.refreshToken, Extra: maps.Clone(r.extra),
 		ExpiresIn:        until(now, r.expires),
 		RefreshExpiresIn: until(now, r.refreshExpires),
@@ -100,15 +101,17 @@ func (r *row) claim(now time.Time, claim credentials.Claim) credentials.Credenti
 // owned reports whether the row's lease is the fence's own.
 func (r *row) owned(f credentials.Fence) bool { return f.Claim != "" && r.lease.id == f.Claim }
 
-// instant is that moment as processes get it, to give it back in a save.
-func instant(now time.Time) credentials.Instant { return credentials.Instant(now.UnixNano()) }
+// instant is that moment as processes get it, to give it back in a save; never zero.
+func (r *row) instant(now time.Time) credentials.Instant {
+	return credentials.Instant(now.Sub(r.epoch) + 1)
+}
 
 // from returns the moment from which a save's lifetimes count: now, or as long before as the process says.
-func from(now time.Time, told credentials.Instant) time.Time {
+func (r *row) from(now time.Time, told credentials.Instant) time.Time {
 	if told == 0 {
 		return now
 	}
-	return now.Add(-max(time.Duration(instant(now)-told), 0))
+	return now.Add(-max(time.Duration(r.instant(now)-told), 0))
 }
 
 // after returns the moment that is d after now, zero for Never.

@@ -129,7 +129,7 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Gran
 	args["service"], args["account"] = key.Service, key.Account
 	var before row
 	err = s.retry(ctx, "put "+key.String(), func() (err error) {
-		before, err = s.find(ctx, key)
+		before, err = s.find(ctx, s.db, s.sql.selectByKey, key)
 		return err
 	})
 	if err != nil {
@@ -137,8 +137,13 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Gran
 	}
 	inDoubt := false // a try before this one may have been stored, and what it stored exchanged since
 	return s.retry(ctx, "put "+key.String(), func() error {
-		if inDoubt {
-			now, err := s.find(ctx, key)
+		if !inDoubt {
+			_, err := s.exec(ctx, s.db, s.sql.upsertPut, args)
+			inDoubt = err != nil && !rolledBack(err)
+			return err
+		}
+		return s.transaction(ctx, func(conn *sqlx.Conn) error {
+			now, err := s.find(ctx, conn, s.sql.selectForClaim, key)
 			written := now.ID != before.ID || now.Version != before.Version
 			switch {
 			case err != nil:
@@ -148,10 +153,9 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Gran
 			case written:
 				return fmt.Errorf("%w: nobody knows whether this grant was stored before; get the credential", credentials.ErrSuperseded)
 			}
-		}
-		_, err := s.exec(ctx, s.db, s.sql.upsertPut, args)
-		inDoubt = inDoubt || err != nil && !rolledBack(err)
-		return err
+			_, err = s.exec(ctx, conn, s.sql.upsertPut, args)
+			return err
+		})
 	})
 }
 
@@ -167,7 +171,7 @@ func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
 	return s.retry(ctx, "delete "+key.String(), func() error {
 		if !replyLost {
 			var err error
-			if before, err = s.find(ctx, key); err != nil {
+			if before, err = s.find(ctx, s.db, s.sql.selectByKey, key); err != nil {
 				return err
 			}
 		}
@@ -218,8 +222,8 @@ func (s *Store) List(ctx context.Context, service string) iter.Seq2[credentials.
 }
 
 // find returns the row under the key, also one whose contents cannot be read; the zero row if there is none.
-func (s *Store) find(ctx context.Context, key credentials.Key) (row, error) {
-	found, err := s.all(ctx, s.db, s.sql.selectByKey, keyArgs(key))
+func (s *Store) find(ctx context.Context, q sqlx.QueryerContext, named string, key credentials.Key) (row, error) {
+	found, err := s.all(ctx, q, named, keyArgs(key))
 	if err != nil || len(found) == 0 {
 		return row{}, err
 	}
