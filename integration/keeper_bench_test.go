@@ -18,7 +18,7 @@ import (
 //	LATCHKEY_BENCH_ROWS      rows in the table; default 100000; README's figures are of 1000000
 //	LATCHKEY_BENCH_SECONDS   how long is measured; default 15, and 60 from a million rows on; each turn at saturation
 //	                         takes a third
-//	LATCHKEY_BENCH_OUTAGE    how long the provider is down, in seconds; default 30; README's figures are of 600. Some
+//	LATCHKEY_BENCH_OUTAGE    how long the provider is down, in seconds; default 30; README's figure is of 300. Some
 //	                         three times that goes by, since what was left undone is taken up little by little
 //	LATCHKEY_BENCH_PARALLEL  KeepParallel at saturation; default 64
 //
