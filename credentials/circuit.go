@@ -89,9 +89,6 @@ func (c *circuit) backlog(now time.Duration) time.Duration {
 	return now
 }
 
-// idle notes that nothing is due: so there is no backlog.
-func (c *circuit) idle() { c.returned, c.behind = false, false }
-
 // window is what may be claimed: credentials that became due between the two times. Never as before: all that are due.
 type window struct{ after, before time.Duration }
 

@@ -56,17 +56,6 @@ func (m *Manager) lane(service string) *lane {
 	return l
 }
 
-// idle tells the lanes of which nothing is due.
-func (k *keeper) idle(due map[string]time.Duration) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for name, l := range k.lanes {
-		if dueIn, ok := due[name]; !ok || dueIn > 0 {
-			l.idle()
-		}
-	}
-}
-
 // Keep renews credentials when they become due, asked for or not, until ctx ends or the manager is closed, and returns
 // the cause: it never returns nil. Any number of processes may run it; the rows decide between them, and what one cannot
 // do (a service it does not know, a provider it does not reach) is left for the others. What goes wrong is logged,
@@ -93,7 +82,6 @@ func (m *Manager) Keep(ctx context.Context) error {
 			}
 		} else {
 			failures = 0
-			m.keeper.idle(due)
 		}
 		for name, dueIn := range due {
 			if dueIn > 0 {

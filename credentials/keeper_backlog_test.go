@@ -74,7 +74,7 @@ func TestNothingExpiresBehindABacklogUnderARate(t *testing.T) {
 		w.spread(keys, 90*time.Minute)
 		var down atomic.Bool
 		w.refusesWhile(&down)
-		defer w.start("P", func(s *setup) { s.service.KeepRate = 1.2 * perMinute / 60 }).keeps()()
+		defer w.start("P", func(s *setup) { s.service.KeepRate = 1.1 * perMinute / 60 }).keeps()()
 		w.reaches(25 * time.Minute)
 		down.Store(true)
 		w.reaches(25*time.Minute + outage)

@@ -43,13 +43,6 @@ func (l *lane) leave() {
 	l.entered = false
 }
 
-// idle notes that nothing of the service is due.
-func (l *lane) idle() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.circuit.idle()
-}
-
 // free gives back the room for n exchanges, and lets those look who wait for it.
 func (l *lane) free(n int) {
 	l.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,6 +140,43 @@ func TestSlowSaveMakesNoTokenLiveLonger(t *testing.T) {
 			})
 		})
 	}
+}
+
+// forgetful is the store after a fail-over that forgot a save: the row has another token under the same version.
+type forgetful struct {
+	*memstore.Store
+	forgot atomic.Bool
+}
+
+func (s *forgetful) Get(ctx context.Context, key credentials.Key) (credentials.Credential, error) {
+	c, err := s.Store.Get(ctx, key)
+	if s.forgot.Load() {
+		c.Token = secret("another")
+		c.ExpiresIn -= time.Minute
+	}
+	return c, err
+}
+
+// A token is not taken for the cached one since their versions are the same.
+func TestTokenOfARepeatedVersion(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		store := &forgetful{Store: w.db}
+		m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: w.provider}}, nil)
+		if err != nil {
+			w.Fatal(err)
+		}
+		for range 2 { // the first of the later calls has the row looked at
+			if _, err := m.Token(w.Context(), alice); err != nil {
+				w.Fatal(err)
+			}
+			store.forgot.Store(true)
+			time.Sleep(credentials.DefaultRecheck)
+		}
+		if token, err := m.Token(w.Context(), alice); err != nil || token.Value.Reveal() != mark+"-another" {
+			w.Errorf("got token %q, error %v, want the row's", token.Value.Reveal(), err)
+		}
+	})
 }
 
 // endless is a store that says of a token which is not there that it does not end.
