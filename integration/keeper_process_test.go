@@ -47,12 +47,8 @@ const rowID = "{id}"
 // renew is the role of the renewer.
 func renew(stdin io.Reader, stdout io.Writer) error {
 	in, out := bufio.NewReader(stdin), json.NewEncoder(stdout)
-	line, err := in.ReadBytes('\n')
-	if err != nil {
-		return err
-	}
 	var w renewerWork
-	if err := json.Unmarshal(line, &w); err != nil {
+	if err := readWork(in, &w); err != nil {
 		return err
 	}
 	config, err := mysql.ParseDSN(w.DSN)

@@ -162,17 +162,22 @@ func inProcesses(t *testing.T, n int, role string, w work) {
 	}
 }
 
+// readWork reads the line that startRole wrote.
+func readWork(in *bufio.Reader, into any) error {
+	line, err := in.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(line, into)
+}
+
 // doWork connects, says that it is ready, and does its work when the next line comes.
 func doWork(do func(context.Context, work, *sql.DB) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	in := bufio.NewReader(os.Stdin)
-	line, err := in.ReadBytes('\n')
-	if err != nil {
-		return err
-	}
 	var w work
-	if err := json.Unmarshal(line, &w); err != nil {
+	if err := readWork(in, &w); err != nil {
 		return err
 	}
 	config, err := mysql.ParseDSN(w.DSN)

@@ -54,6 +54,7 @@ func Run(t *testing.T, newStore func(t *testing.T) Store) {
 		{"Fail", failTests},
 		{"Release", releaseTests},
 		{"ClaimDue", claimDueTests},
+		{"ClaimDue again", claimDueRepeatedTests},
 		{"DueServices", dueServicesTests},
 		{"Order", orderTests},
 		{"Concurrent", concurrentTests},
