@@ -11,14 +11,15 @@ import (
 	"github.com/latchkey-go/latchkey/credentials/memstore"
 )
 
-// The hot path, a token that is cached and fresh, from the limit (one read of the monotonic clock) to a peer that guards
-// its token with a mutex. Run with -cpu 1,4: what has no lock gets faster with more goroutines.
+// The hot path, a token that is cached and fresh, from the limit (one read of the monotonic clock)
+// to a peer that guards its token with a mutex. Run with -cpu 1,4: what has no lock gets faster
+// with more goroutines.
 
 // started makes a manager with a token that does not run out while a test or benchmark runs.
 func started(tb testing.TB) (*credentials.Manager, *credentials.Source) {
 	tb.Helper()
 	store := memstore.New()
-	if err := store.Put(tb.Context(), alice, credentials.Grant{Token: secret("access"), Lifetime: 24 * time.Hour}); err != nil {
+	if err := store.Put(tb.Context(), alice, credentials.Grant{AccessToken: secret("access"), Lifetime: 24 * time.Hour}); err != nil {
 		tb.Fatal(err)
 	}
 	services := credentials.Services{alice.Service: {Refresher: credentials.RefresherFunc(refreshNothing)}}

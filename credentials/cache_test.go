@@ -1,7 +1,6 @@
 package credentials_test
 
 import (
-	"context"
 	"fmt"
 	"reflect"
 	"runtime"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/latchkey-go/latchkey/credentials"
 	"github.com/latchkey-go/latchkey/credentials/memstore"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
 func caching(size int) func(*setup) { return func(s *setup) { s.options.CacheSize = size } }
@@ -68,7 +68,7 @@ func collected[T any](p weak.Pointer[T]) bool {
 
 // entries counts the keys that the manager knows, which nothing exported tells.
 func entries(m *credentials.Manager) (n int) {
-	known := reflect.ValueOf(m).Elem().FieldByName("cache").FieldByName("entries")
+	known := reflect.ValueOf(m).Elem().FieldByName("sources").FieldByName("entries")
 	(*sync.Map)(known.Addr().UnsafePointer()).Range(func(any, any) bool { n++; return true })
 	return n
 }
@@ -116,8 +116,8 @@ func TestCacheKeepsTheUsed(t *testing.T) {
 	runtime.KeepAlive(m)
 }
 
-// A handle that the program holds is what Manager.Source returns, however many others came since. Once it was asked for
-// again, it is kept again.
+// A handle that the program holds is what Manager.Source returns, however many others came since.
+// Once it was asked for again, it is kept again.
 func TestCacheNeverSplitsAHandle(t *testing.T) {
 	const size = 4
 	m := crowded(t, size)
@@ -171,8 +171,8 @@ func TestCacheDoesNotHoldItsManager(t *testing.T) {
 	}
 }
 
-// Eviction breaks no flight: who comes later joins it, and gets its result.
-func TestCacheNeverSplitsAFlight(t *testing.T) {
+// Eviction breaks no call: a later caller joins it, and gets its result.
+func TestCacheNeverSplitsACall(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		p := w.start("P", caching(1))
@@ -181,17 +181,16 @@ func TestCacheNeverSplitsAFlight(t *testing.T) {
 		source := hint(t, p.Manager, alice)
 		touch(t, p.Manager, 10)
 		if collected(source) {
-			w.Error("the Source of a flight is gone")
+			w.Error("the Source of a call is gone")
 		}
 		touch(t, p.Manager, 10)
-		later := p.ask(alice)
-		synctest.Wait()
+		later := p.begins(alice)
 		touch(t, p.Manager, 10)
 		first.is("access-alice-1")
 		later.is("access-alice-1")
-		w.calls(1)
-		if got := p.store.count("Get"); got != 1 {
-			w.Errorf("the store was read %d times, want once: the later caller has a flight of its own", got)
+		w.presented(1)
+		if got := p.store.Count(testkit.Get); got != 1 {
+			w.Errorf("the store was read %d times, want once: the later caller has a call of its own", got)
 		}
 		synctest.Wait()
 		if !collected(source) {
@@ -200,16 +199,16 @@ func TestCacheNeverSplitsAFlight(t *testing.T) {
 	})
 }
 
-// What was evicted is read again. The provider is not asked.
+// A credential that was evicted is read again, and the provider is not asked.
 func TestCacheEvictionCostsARead(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		p := w.start("P", caching(2))
 		p.ask(alice).is("access-alice-1")
 		source := hint(t, p.Manager, alice)
-		reads, claims := p.store.count("Get"), p.store.count("Claim")
+		reads, claims := p.store.Count(testkit.Get), p.store.Count(testkit.Claim)
 		p.ask(alice).is("access-alice-1")
-		if got := p.store.count("Get"); got != reads {
+		if got := p.store.Count(testkit.Get); got != reads {
 			w.Fatalf("a cached token was read %d times", got-reads)
 		}
 		touch(t, p.Manager, 10)
@@ -217,33 +216,31 @@ func TestCacheEvictionCostsARead(t *testing.T) {
 			w.Fatal("the Source was not evicted")
 		}
 		p.ask(alice).is("access-alice-1")
-		if got := p.store.count("Get") - reads; got != 1 {
+		if got := p.store.Count(testkit.Get) - reads; got != 1 {
 			w.Errorf("the store was read %d times, want once", got)
 		}
-		if got := p.store.count("Claim") - claims; got != 0 {
+		if got := p.store.Count(testkit.Claim) - claims; got != 0 {
 			w.Errorf("the credential was claimed %d times, want not at all", got)
 		}
-		w.calls(1)
+		w.presented(1)
 	})
 }
 
-// A claim whose reply was lost is known to this process alone: forgotten, the next flight would wait for the end of its
-// own lease, and take it for an interrupted exchange.
+// A claim whose reply was lost is known to this process alone: forgotten, the next call would wait
+// for the end of its own lease, and take it for an interrupted exchange.
 func TestCacheSparesLostReplyOfClaim(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		p := w.start("P", neverReplay, caching(4))
-		p.store.on("Claim", nil, once(func(context.Context) error { return errDown }))
+		p.store.After(testkit.Claim, testkit.Once(testkit.Refuse))
 		p.ask(alice).fails(credentials.ErrUnavailable)
 		touch(t, p.Manager, 50)
 		runtime.GC()
 		runtime.GC()
 		a := p.ask(alice)
 		a.is("access-alice-1")
-		if most := time.Second; a.took > most {
-			w.Errorf("it took %v, want at most %v", a.took, most)
-		}
-		w.calls(1)
+		a.within(time.Second)
+		w.presented(1)
 	})
 }
 

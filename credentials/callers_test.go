@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
 // Twelve callers, four for each of three accounts, start at once: three exchanges that overlap.
@@ -41,7 +42,7 @@ func TestTwelveCallersOfThreeAccounts(t *testing.T) {
 				}
 			}
 		}
-		calls := w.calls(3)
+		calls := w.presented(3)
 		for _, c := range calls {
 			for _, other := range calls {
 				if !c.Began.Before(other.Ended) {
@@ -49,17 +50,17 @@ func TestTwelveCallersOfThreeAccounts(t *testing.T) {
 				}
 			}
 		}
-		before := p.store.total()
+		before := p.store.Count()
 		for _, key := range keys { // callers after it get the stored token
 			p.ask(key).is("access-" + key.Account + "-1")
 		}
-		if after := p.store.total(); after != before {
+		if after := p.store.Count(); after != before {
 			w.Errorf("callers of cached tokens cost %d calls of the store", after-before)
 		}
 		for _, key := range keys { // in other processes, too
 			w.start("B").ask(key).is("access-" + key.Account + "-1")
 		}
-		w.calls(3)
+		w.presented(3)
 	})
 }
 
@@ -67,17 +68,17 @@ func TestFailureReachesEveryCallerThatWaited(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		cause := errors.New(mark + " in a foreign error's text")
-		w.provider.script = func(ctx context.Context, c credentials.Credential, n int) (credentials.Grant, error) {
+		w.provider.script = func(ctx context.Context, in credentials.RefreshInput, n int) (credentials.Grant, error) {
 			time.Sleep(200 * time.Millisecond)
 			return credentials.Grant{}, &credentials.RefreshError{
-				Class: credentials.Transient, Code: "temporarily_unavailable", Reason: "quoting " + c.RefreshToken.Reveal(), Err: cause,
+				Class: credentials.ClassTransient, Code: "temporarily_unavailable", Reason: "quoting " + in.RefreshToken.Reveal(), Err: cause,
 			}
 		}
 		p := w.start("A")
 		first := []*answer{p.ask(alice), p.ask(alice), p.ask(alice)}
 		w.reaches(100 * time.Millisecond)
 		for _, a := range append(first, p.ask(alice)) {
-			e := a.failed(credentials.Transient)
+			e := a.failed(credentials.ClassTransient)
 			if e.Code != "temporarily_unavailable" || e.Reason != "quoting [redacted]" || e.By != "A" {
 				w.Errorf("got code %q, reason %q, by %q", e.Code, e.Reason, e.By)
 			}
@@ -88,26 +89,26 @@ func TestFailureReachesEveryCallerThatWaited(t *testing.T) {
 				w.Errorf("RetryAt is in %v, want 1 to 2 s", in)
 			}
 		}
-		w.calls(1)
+		w.presented(1)
 	})
 }
 
-// The callers of a flight that could not save yet are told so; that flight's end must not be taken for the end of the
-// one that later callers have joined.
-func TestFlightIsClearedByItsOwn(t *testing.T) {
+// The callers of a call that could not save yet are told so, and the end of that call is not taken
+// for the end of the one that later callers have joined.
+func TestCallIsClearedByItsOwn(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		p := w.start("A")
-		p.store.on("Save", refuse, nil)
+		p.store.Before(testkit.Save, testkit.Refuse)
 		first := p.ask(alice)
 		first.fails(credentials.ErrUnavailable)
 		second := p.ask(alice)
 		second.waits()
-		p.store.on("Save", nil, nil)
+		p.store.Heal(testkit.Save)
 		third := p.ask(alice)
 		second.is("access-alice-1")
 		third.is("access-alice-1")
-		w.calls(1)
+		w.presented(1)
 
 		w.delete(alice) // and nothing is left over
 		time.Sleep(2 * time.Hour)
@@ -123,7 +124,7 @@ func TestInvariant07Detached(t *testing.T) {
 		p := w.start("A")
 		type name struct{}
 		var lent any
-		w.provider.script = func(ctx context.Context, _ credentials.Credential, _ int) (credentials.Grant, error) {
+		w.provider.script = func(ctx context.Context, _ credentials.RefreshInput, _ int) (credentials.Grant, error) {
 			lent = ctx.Value(name{})
 			return credentials.Grant{}, errOrdinary
 		}
@@ -153,16 +154,14 @@ func TestInvariant07Detached(t *testing.T) {
 		if lent != "lent" {
 			w.Errorf("the exchange's context has the value %v of the first caller's", lent)
 		}
-		w.calls(1)
+		w.presented(1)
 
 		over, cancel := context.WithCancel(w.Context())
 		cancel()
-		before := p.store.total()
+		costs := p.costs()
 		p.askWith(over, bob).fails(context.Canceled)
 		synctest.Wait()
-		if n := p.store.total() - before; n != 0 {
-			w.Errorf("a caller that had given up before cost %d calls of the store", n)
-		}
+		costs(0)
 		p.askWith(over, alice).is("access-alice-1") // what is cached is served all the same
 	})
 }
@@ -180,17 +179,16 @@ func TestInvariant07DetachedFromAll(t *testing.T) {
 		w.reaches(time.Second)
 		w.start("B").ask(alice).is("access-alice-1")
 		p.ask(alice).is("access-alice-1")
-		w.calls(1)
+		w.presented(1)
 	})
 }
 
-// The caller that began a flight leaves while the flight waits for another process, or for the store.
+// The caller that began a call leaves while the call waits for another process, or for the store.
 func TestInvariant07DetachedFromTheFirst(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		p, q := w.start("P"), w.start("Q")
-		holder := p.ask(alice)
-		synctest.Wait()
+		holder := p.begins(alice)
 		ctx, cancel := context.WithCancel(w.Context())
 		first := q.askWith(ctx, alice)
 		synctest.Wait()
@@ -198,57 +196,78 @@ func TestInvariant07DetachedFromTheFirst(t *testing.T) {
 		others[0].waits()
 		cancel()
 		first.fails(context.Canceled)
-		for _, a := range append(others, holder) {
-			a.is("access-alice-1")
-		}
-		w.calls(1)
+		all(append(others, holder)).are("access-alice-1")
+		w.presented(1)
 	})
 }
 
-// Whatever state one credential is in, another's callers wait for nothing but their own exchange.
+// The callers of one credential wait for nothing but their own exchange, in whatever state another
+// credential is.
 func TestInvariant08Independent(t *testing.T) {
-	hang := func(ctx context.Context) error {
-		<-ctx.Done()
-		return ctx.Err()
-	}
 	for _, test := range []struct {
 		name  string
 		stick func(w *world, p, q *process)
 	}{
 		{"provider hangs", func(w *world, p, q *process) {
-			w.provider.script = func(ctx context.Context, c credentials.Credential, _ int) (credentials.Grant, error) {
-				if c.Key == bob {
-					return credentials.Grant{}, hang(ctx)
+			w.provider.script = func(ctx context.Context, in credentials.RefreshInput, _ int) (credentials.Grant, error) {
+				if in.Key == bob {
+					return credentials.Grant{}, testkit.Hang(ctx, nil)
 				}
 				return credentials.Grant{}, errOrdinary
 			}
 		}},
-		{"claim hangs", func(w *world, p, q *process) { p.store.on("Claim", once(hang), nil) }},
-		{"read hangs", func(w *world, p, q *process) { p.store.on("Get", once(hang), nil) }},
-		{"save hangs", func(w *world, p, q *process) { p.store.on("Save", once(hang), nil) }},
+		{"claim hangs", func(w *world, p, q *process) { p.store.Before(testkit.Claim, testkit.Once(testkit.Hang)) }},
+		{"read hangs", func(w *world, p, q *process) { p.store.Before(testkit.Get, testkit.Once(testkit.Hang)) }},
+		{"save hangs", func(w *world, p, q *process) { p.store.Before(testkit.Save, testkit.Once(testkit.Hang)) }},
 		{"another process holds it", func(w *world, p, q *process) {
-			q.store.on("Save", once(hang), nil)
+			q.store.Before(testkit.Save, testkit.Once(testkit.Hang))
 			q.ask(bob)
 		}},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.seed(alice, bob, carol)
-				p, q := w.start("P"), w.start("Q")
-				test.stick(w, p, q)
-				synctest.Wait()
-				stuck := p.ask(bob)
-				w.reaches(time.Second)
-				for _, key := range []credentials.Key{alice, carol} {
-					a := p.ask(key)
-					a.is("access-" + key.Account + "-1")
-					if a.took != w.provider.latency {
-						w.Errorf("%s: took %v, want the exchange's %v", key, a.took, w.provider.latency)
-					}
+		inWorldOf(t, test.name, func(w *world) {
+			w.seed(alice, bob, carol)
+			p, q := w.start("P"), w.start("Q")
+			test.stick(w, p, q)
+			synctest.Wait()
+			stuck := p.ask(bob)
+			w.reaches(time.Second)
+			for _, key := range []credentials.Key{alice, carol} {
+				a := p.ask(key)
+				a.is("access-" + key.Account + "-1")
+				if a.took > w.provider.latency+aBatch {
+					w.Errorf("%s: took %v, want the exchange's %v", key, a.took, w.provider.latency)
 				}
-				stuck.waits()
-				<-stuck.done
-			})
+			}
+			stuck.waits()
+			<-stuck.done
 		})
+	}
+}
+
+// A caller that gave up finds both the context's error and its cause in the error.
+func TestCallerThatGaveUp(t *testing.T) {
+	cause := errors.New("the user left")
+	for name, begin := range map[string]func(ctx context.Context) (context.Context, func()){
+		"cancelled": func(ctx context.Context) (context.Context, func()) { return context.WithCancel(ctx) },
+		"with a cause": func(ctx context.Context) (context.Context, func()) {
+			ctx, cancel := context.WithCancelCause(ctx)
+			return ctx, func() { cancel(cause) }
+		},
+	} {
+		for _, early := range []bool{true, false} {
+			inWorldOf(t, name, func(w *world) {
+				w.seed(alice)
+				ctx, cancel := begin(w.Context())
+				if early {
+					cancel()
+				} else {
+					time.AfterFunc(w.provider.latency/2, cancel)
+				}
+				err := w.start("P").askWith(ctx, alice).fails(context.Canceled)
+				if name == "with a cause" && !errors.Is(err, cause) {
+					w.Errorf("%v: does not wrap the cause", err)
+				}
+			})
+		}
 	}
 }

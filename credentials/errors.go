@@ -15,71 +15,89 @@ var (
 	// ErrUnknownService: no service of that name was given to NewManager.
 	ErrUnknownService = errors.New("unknown service")
 
-	// ErrReauthRequired: the provider declared the grant dead; a person has to authorize the account again, and the
-	// new grant be put. A *RefreshError of class Rejected is this error.
-	ErrReauthRequired = errors.New("new authorization required")
+	// ErrGrantDead: the provider declared the grant dead; a person has to authorize the account
+	// again, and the new grant be put. A *RefreshError of ClassDead is this error.
+	ErrGrantDead = errors.New("the grant is dead; new authorization required")
 
 	// ErrClosed: the manager was closed.
 	ErrClosed = errors.New("credentials manager is closed")
 )
 
-// Class sorts the failures of an exchange by what they mean for the refresh token.
+// Errors that stores return.
+var (
+	// ErrNotFound: there is no credential under that key. Put one, after a person has authorized
+	// the account.
+	ErrNotFound = errors.New("no such credential")
+
+	// ErrUnavailable: the store could not be reached or did not answer in time. The outcome of a
+	// write is unknown, and repeating the same call of a [Store] is safe.
+	ErrUnavailable = errors.New("credential store unavailable")
+
+	// ErrRowLocked: the store answers, but another transaction holds the row's lock. Stores wrap it
+	// beside ErrUnavailable, so that one locked row is not taken for a store that is away.
+	ErrRowLocked = errors.New("the row is locked by another transaction")
+
+	// ErrSchema: the store's table is missing, or older or newer than this library.
+	ErrSchema = errors.New("credentials table does not fit this version of latchkey")
+)
+
+// errTooYoung is wrapped by the error that refuses an exchange since the token is too young.
+var errTooYoung = errors.New("the token is too young")
+
+// Class sorts the failures of an exchange by their meaning for the refresh token.
 type Class string
 
 // The classes.
 const (
-	// Rejected: the provider declared the grant dead (RFC 6749 section 5.2, invalid_grant). It is not presented again.
-	Rejected Class = "rejected"
+	// ClassDead: the provider declared the grant dead (RFC 6749 section 5.2, invalid_grant). It is
+	// not presented again.
+	ClassDead Class = "dead"
 
-	// Transient: the provider refused before it used the grant up, or was not reached. Worth trying again later.
-	Transient Class = "transient"
+	// ClassTransient: the provider refused before it used the grant up, or was not reached. Worth
+	// trying again later.
+	ClassTransient Class = "transient"
 
-	// Unknown: the refresh token may or may not have been used up (time-out, connection lost, unreadable answer).
-	Unknown Class = "unknown"
+	// ClassUnknown: the refresh token may or may not have been used up (time-out, connection lost,
+	// unreadable answer).
+	ClassUnknown Class = "unknown"
 )
 
-// Failure is a failed exchange as the row keeps it.
-type Failure struct {
-	Class  Class  // "" for none
-	Code   string // the provider's error code such as "invalid_grant" (RFC 6749 section 5.2), "" if it gave none
-	Reason string // for people; printable ASCII, no secret, no response body
-
-	// RetryIn is the time until the back-off is over; zero or less when it is, and for class Rejected.
-	RetryIn time.Duration
-
-	// Count is the number of failures since the last success. Stores count it; Fail ignores it.
-	Count int
-
-	// By is the holder whose exchange failed, Ago the time since. Fail ignores them: it takes the lease's.
-	By  string
-	Ago time.Duration
+// Interruption names an exchange that may or may not have used up the refresh token.
+type Interruption struct {
+	By  string        // its holder, "" for none
+	Ago time.Duration // the time since its claim
 }
 
-// RefreshError is a failed exchange as callers get it, in the process that made it and in all others. A [Refresher]
-// returns one to say what its failure means; it fills in Class, Code, Reason, RetryAt and Err. Test for it with
-// errors.As, and for a dead grant with errors.Is(err, [ErrReauthRequired]).
+// RefreshError is a failed exchange as callers get it, in the process that made it and in all
+// others. A [Refresher] returns one to classify its failure, and fills in Class, Code, Reason,
+// RetryAt and Err. Test for it with errors.As, and for a dead grant with errors.Is(err,
+// [ErrGrantDead]).
 type RefreshError struct {
 	Key    Key
 	Class  Class
-	Code   string // the provider's error code, "" if it gave none
+	Code   string // the provider's, or this library's (interrupted, too_young); "" if there is none
 	Reason string // for people: no secret, no response body
 
-	// RetryAt is when the next exchange may start, by this host's clock. Zero: nothing was said (from a Refresher), or
-	// no exchange will follow (class Rejected).
+	// RetryAt is when the next exchange may start, by this host's clock. Zero: nothing was said
+	// (from a Refresher), or no exchange will follow (ClassDead).
 	RetryAt time.Time
 
-	// By is the holder whose exchange failed.
-	By string
+	// By is the holder whose exchange failed, and Ago the time since by the store's clock, so that
+	// every refusal of a dead grant says since when it is dead. Zero: it failed just now. With the
+	// code too_young, they are those of the exchange that brought the token.
+	By  string
+	Ago time.Duration
 
 	// Interrupted names an earlier exchange whose outcome nobody knows and which may be the cause.
 	Interrupted Interruption
 
-	// Err is the cause, for errors.Is and errors.As; nil in other processes. Error does not print it, since foreign
-	// errors quote response bodies, and encoders leave it out.
+	// Err is the cause, for errors.Is and errors.As; nil in other processes. Error does not print
+	// it, since foreign errors quote response bodies, and encoders leave it out.
 	Err error `json:"-" xml:"-"`
 }
 
-// Error says which credential failed how, and what to do. It contains no secret and no response body.
+// Error names the credential, the failure and the remedy. The text contains no secret and no
+// response body.
 func (e *RefreshError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "refresh of %s: %s", e.Key, e.Class)
@@ -89,7 +107,10 @@ func (e *RefreshError) Error() string {
 	if e.Reason != "" {
 		fmt.Fprintf(&b, ": %s", e.Reason)
 	}
-	if e.By != "" {
+	switch {
+	case e.By != "" && e.Ago >= time.Second:
+		fmt.Fprintf(&b, " [exchange by %s, %v ago]", e.By, e.Ago.Round(time.Second))
+	case e.By != "":
 		fmt.Fprintf(&b, " [exchange by %s]", e.By)
 	}
 	if e.Interrupted.By != "" {
@@ -97,7 +118,7 @@ func (e *RefreshError) Error() string {
 			e.Interrupted.By, e.Interrupted.Ago.Round(time.Millisecond))
 	}
 	switch {
-	case e.Class == Rejected:
+	case e.Class == ClassDead:
 		b.WriteString("; authorize the account again and put the new grant")
 	case !e.RetryAt.IsZero():
 		fmt.Fprintf(&b, "; the next attempt may start at %s", e.RetryAt.UTC().Format(time.RFC3339))
@@ -105,57 +126,71 @@ func (e *RefreshError) Error() string {
 	return b.String()
 }
 
-// Format implements [fmt.Formatter], so that no verb and no flag shows more than Error does: the cause stays inside.
-func (e *RefreshError) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, e.Error()) }
+// Format implements [fmt.Formatter], so that no verb and no flag shows more than Error does: the
+// cause stays inside.
+func (e RefreshError) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, e.Error()) }
 
-// Is reports whether target is what the class means: ErrReauthRequired for Rejected.
+// Is reports whether target is ErrGrantDead and the class ClassDead.
 func (e *RefreshError) Is(target error) bool {
-	return target == ErrReauthRequired && e.Class == Rejected
+	return target == ErrGrantDead && e.Class == ClassDead
 }
 
 // Unwrap returns the cause.
 func (e *RefreshError) Unwrap() error { return e.Err }
 
-// refreshError makes the error that callers get from the failure in the row.
-func (c Credential) refreshError(by string, cause error) *RefreshError {
-	e := &RefreshError{
-		Key: c.Key, Class: c.Failure.Class, Code: c.Failure.Code, Reason: c.Failure.Reason,
-		By: by, Err: cause,
-	}
-	if c.Failure.Class == Rejected {
-		e.Interrupted = c.Interrupted
-	}
-	if c.Failure.RetryIn > 0 {
-		e.RetryAt = time.Now().Add(c.Failure.RetryIn)
-	}
-	return e
-}
-
-// asRefreshError reads what a refresher's error means. What is no RefreshError is of unknown outcome: nobody can tell
-// whether the provider saw the refresh token. Its text is kept out, since it may quote the provider's answer.
+// asRefreshError classifies a refresher's error. An error that is no RefreshError is of unknown
+// outcome: nobody can tell whether the provider saw the refresh token. The text of such an error is
+// kept out, since the text may quote the provider's answer.
 func asRefreshError(err error) *RefreshError {
 	var e *RefreshError
 	if errors.As(err, &e) {
 		switch e.Class {
-		case Rejected, Transient, Unknown:
+		case ClassDead, ClassTransient, ClassUnknown:
 			return e
 		}
-		return &RefreshError{Class: Unknown, Code: e.Code, Reason: e.Reason, RetryAt: e.RetryAt, Err: err}
+		return &RefreshError{Class: ClassUnknown, Code: e.Code, Reason: e.Reason, RetryAt: e.RetryAt, Err: err}
 	}
 	reason := fmt.Sprintf("the refresher returned an error of type %T", err)
 	if errors.Is(err, context.DeadlineExceeded) {
 		reason = "the exchange did not end in time"
 	}
-	return &RefreshError{Class: Unknown, Reason: reason, Err: err}
+	return &RefreshError{Class: ClassUnknown, Reason: reason, Err: err}
 }
 
-// printable keeps what a row and a log line may carry of s: printable ASCII, at most n bytes, and none of the secrets.
+// innerError is an error of work that has a context of its own.
+type innerError struct {
+	error
+	callers error // of the caller's context; nil: it has not ended
+}
+
+// inner returns err for a caller with that context. The error of another context, whose time was
+// over inside, keeps its text, but to errors.Is a context's error is the caller's own alone.
+func inner(ctx context.Context, err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return innerError{err, ctx.Err()}
+}
+
+// Is is asked by errors.Is, which finds no Unwrap.
+func (e innerError) Is(target error) bool {
+	if target == context.DeadlineExceeded || target == context.Canceled {
+		return target == e.callers
+	}
+	return errors.Is(e.error, target)
+}
+
+// As is asked by errors.As.
+func (e innerError) As(target any) bool { return errors.As(e.error, target) }
+
+// printable returns s as a row and a log line may carry it: printable ASCII, at most n bytes, and
+// none of the secrets, in small letters or capitals.
 func printable(s string, n int, secrets ...Secret) string {
 	// The longest first: one may be part of another.
 	slices.SortFunc(secrets, func(a, b Secret) int { return len(b.Reveal()) - len(a.Reveal()) })
 	for _, secret := range secrets {
 		if !secret.IsZero() {
-			s = strings.ReplaceAll(s, secret.Reveal(), redacted)
+			s = redact(s, secret.Reveal())
 		}
 	}
 	s = strings.Map(func(r rune) rune {
@@ -165,4 +200,30 @@ func printable(s string, n int, secrets ...Secret) string {
 		return r
 	}, s)
 	return s[:min(len(s), n)]
+}
+
+// redact replaces the secret in s, whatever the case of ASCII letters. The secret is not empty.
+func redact(s, secret string) string {
+	var b strings.Builder
+	lower, sought := asciiLower(s), asciiLower(secret)
+	for {
+		i := strings.Index(lower, sought)
+		if i < 0 {
+			b.WriteString(s)
+			return b.String()
+		}
+		b.WriteString(s[:i] + redacted)
+		s, lower = s[i+len(sought):], lower[i+len(sought):]
+	}
+}
+
+// asciiLower returns s with small ASCII letters, at the same length in bytes.
+func asciiLower(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/latchkey-go/latchkey/credentials/memstore"
 )
 
-// Eight callers want a token that has to be fetched: one exchange, and all of them get its result. A service uses package
-// mysql in place of memstore, so that its processes share what is stored, and oauth2refresh in place of the function.
+// Eight callers want a token that has to be fetched: one exchange, and all of them get its result.
+// A service uses package mysql in place of memstore, so that its processes share what is stored,
+// and oauth2refresh in place of the function.
 func Example() {
 	ctx := context.Background()
 	alice := credentials.Key{Service: "github", Account: "alice"}
@@ -20,9 +21,9 @@ func Example() {
 	if err := store.Put(ctx, alice, credentials.Grant{RefreshToken: credentials.NewSecret("from alice's authorization")}); err != nil {
 		log.Fatal(err)
 	}
-	exchange := func(ctx context.Context, c credentials.Credential) (credentials.Grant, error) {
-		fmt.Println("exchange for", c.Key)
-		return credentials.Grant{Token: credentials.NewSecret("gho_123"), Lifetime: time.Hour}, nil
+	exchange := func(ctx context.Context, in credentials.RefreshInput) (credentials.Grant, error) {
+		fmt.Println("exchange for", in.Key)
+		return credentials.Grant{AccessToken: credentials.NewSecret("gho_123"), Lifetime: time.Hour}, nil
 	}
 	m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: credentials.RefresherFunc(exchange)}}, nil)
 	if err != nil {
@@ -54,8 +55,8 @@ func ExampleRefreshError() {
 	if err := store.Put(ctx, key, credentials.Grant{RefreshToken: credentials.NewSecret("revoked")}); err != nil {
 		log.Fatal(err)
 	}
-	refuse := credentials.RefresherFunc(func(context.Context, credentials.Credential) (credentials.Grant, error) {
-		return credentials.Grant{}, &credentials.RefreshError{Class: credentials.Rejected, Code: "invalid_grant"}
+	refuse := credentials.RefresherFunc(func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
+		return credentials.Grant{}, &credentials.RefreshError{Class: credentials.ClassDead, Code: "invalid_grant"}
 	})
 	m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: refuse}}, &credentials.Options{Holder: "web-1"})
 	if err != nil {
@@ -64,21 +65,21 @@ func ExampleRefreshError() {
 	_, err = m.Token(ctx, key)
 	fmt.Println(err)
 
-	// Output:
-	// refresh of github/alice: rejected (invalid_grant) [exchange by web-1]; authorize the account again and put the new grant
+	// Output: refresh of github/alice: dead (invalid_grant) [exchange by web-1]; authorize the account again and put the new grant
 }
 
-// A token that the external API turned down before it expired is reported; the answer is the one to try next.
-func ExampleManager_Reject() {
+// A token that the external API turned down before it expired is reported; the answer is the one to
+// try next.
+func ExampleManager_Invalidate() {
 	ctx := context.Background()
 	key := credentials.Key{Service: "github"}
 	store := memstore.New()
-	grant := credentials.Grant{Token: credentials.NewSecret("revoked"), RefreshToken: credentials.NewSecret("r"), Lifetime: time.Hour}
+	grant := credentials.Grant{AccessToken: credentials.NewSecret("revoked"), RefreshToken: credentials.NewSecret("r"), Lifetime: time.Hour}
 	if err := store.Put(ctx, key, grant); err != nil {
 		log.Fatal(err)
 	}
-	exchange := credentials.RefresherFunc(func(context.Context, credentials.Credential) (credentials.Grant, error) {
-		return credentials.Grant{Token: credentials.NewSecret("new"), Lifetime: time.Hour}, nil
+	exchange := credentials.RefresherFunc(func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
+		return credentials.Grant{AccessToken: credentials.NewSecret("new"), Lifetime: time.Hour}, nil
 	})
 	m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: exchange}}, nil)
 	if err != nil {
@@ -86,10 +87,43 @@ func ExampleManager_Reject() {
 	}
 	token, err := m.Token(ctx, key)
 	fmt.Println(token.Value.Reveal(), err) // and the API answers 401
-	token, err = m.Reject(ctx, key, token)
+	token, err = m.Invalidate(ctx, key, token)
 	fmt.Println(token.Value.Reveal(), err)
 
 	// Output:
 	// revoked <nil>
 	// new <nil>
+}
+
+// A process ends in the order of what depends on what: first those who ask for tokens, then the
+// keeper, then the manager, and the pool of its store last.
+func ExampleManager_Close() {
+	signaled, stop := context.WithCancel(context.Background()) // of signal.NotifyContext, in a service
+	store := memstore.New()
+	refresher := credentials.RefresherFunc(func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
+		return credentials.Grant{AccessToken: credentials.NewSecret("gho_123"), Lifetime: time.Hour}, nil
+	})
+	m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: refresher}}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	keeper, err := credentials.NewKeeper(m, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var working sync.WaitGroup
+	working.Go(func() { fmt.Println("keeper:", keeper.Run(signaled)) })
+
+	stop()         // a service ends its server too, with Shutdown, when the signal comes
+	working.Wait() // nobody asks for a token any more
+
+	// The signal's context has ended, so Close gets one of its own: long enough for an exchange
+	// that is under way to end and to be saved.
+	ctx, cancel := context.WithTimeout(context.Background(), 21*time.Second)
+	defer cancel()
+	fmt.Println("manager:", m.Close(ctx)) // and then db.Close()
+
+	// Output:
+	// keeper: context canceled
+	// manager: <nil>
 }

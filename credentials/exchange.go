@@ -5,149 +5,140 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"runtime/debug"
+	"strings"
 	"time"
 )
 
-// Back-off after a failure whose provider named no time: exponential, with full jitter.
-const (
-	firstBackOff = time.Second
-	mostBackOff  = 5 * time.Minute
+// exchange is one holder's work under one claim: the refresh token is presented once, and the
+// result is stored. It knows no caller; a refresh and a worker of the keeper both run it.
+type exchange struct {
+	*engine
+	service Service
+	claimed reading // the credential as claimed
+	answer  *answer // the provider's; nil: it was not asked yet
 
-	// mostRetryAfter bounds what a provider may ask for.
-	mostRetryAfter = 24 * time.Hour
-)
+	// answered, if set, is called when the answer is there, and may change it before it is stored.
+	answered func()
 
-// mostSlowClaims is how many claims in a row may take so long that they have to be given up.
-const mostSlowClaims = 2
-
-// leastLifetime is taken for a token that a provider calls expired when it issues it: it rounds down.
-const leastLifetime = time.Second
-
-// outcome is what became of an exchange.
-type outcome struct {
-	grant Grant
-	err   *RefreshError // nil: it succeeded
-	sent  time.Duration // when it was begun; the grant's lifetimes count from then
-	took  time.Duration // until the answer
+	// notStored is called after each failed try to store the result but the first, with how long
+	// the result has waited, and with the token and error for callers that wait no longer.
+	notStored func(waited time.Duration, token *snapshot, err error)
 }
 
-// exchange calls the provider under the claim that c was returned for, made after the time at, and stores the result.
-// The callers get it only then. errAgain: the row knows better.
-func (t *trip) exchange(ctx context.Context, service Service, c Credential, at time.Duration) (Token, error) {
-	now := t.m.now()
-	deadline := min(at+c.Lease.EndsIn-t.m.opts.StoreTimeout-margin, now+t.m.opts.ExchangeTimeout)
-	if deadline-now < t.m.opts.ExchangeTimeout/2 { // the claim took so long that the exchange might outlast the lease
-		_, err := t.release(ctx, c.Fence())
-		if t.slowClaims++; t.slowClaims > mostSlowClaims && errors.Is(err, errAgain) {
-			err = fmt.Errorf("token of %s: %w: after the claim, too little was left of the lease of %v for an exchange",
-				t.key, ErrUnavailable, t.m.opts.Lease)
+// outcome says how an exchange ended.
+type outcome int
+
+const (
+	saved      outcome = iota + 1 // a success is stored
+	failed                        // a failure is recorded, or could not be
+	superseded                    // something was written since the claim: read the row
+	released                      // nothing was presented, and the lease was given up
+)
+
+// result is the end of an exchange.
+type result struct {
+	outcome outcome
+	token   *snapshot // the one saved; after a failure, the old one if that has not expired
+	err     error     // of outcome failed: for callers; of released: the reason
+}
+
+// minLifetime is taken for a token that a provider calls expired when it issues it: it rounds down.
+const minLifetime = time.Second
+
+// run presents the refresh token under the claim and stores the result.
+func (x *exchange) run(ctx context.Context) result {
+	c := x.claimed
+	deadline := c.at.add(c.Lease.EndsIn - x.opts.StoreTimeout - margin)
+	tooLate := func(wait time.Duration) bool { return x.until(deadline)-wait < x.opts.ExchangeTimeout/2 }
+	tooLittle := fmt.Errorf(
+		"after the claim, too little was left of the lease of %v for an exchange", x.opts.Lease)
+	if c.TookOver {
+		if tooLate(x.opts.grace()) {
+			return x.giveUp(ctx, tooLittle)
 		}
-		return Token{}, err
+		if r := x.letHolderSave(ctx); r.outcome != 0 {
+			return r
+		}
 	}
-	t.slowClaims = 0
-	if c.overtaken() {
-		// The reply to the claim was lost, and before it was repeated an earlier holder's success was saved. What this
-		// claim would present, nobody would take for interrupted.
-		return t.release(ctx, c.Fence())
-	}
-	if c.Interrupted.By != "" && service.Replay == NeverReplay {
-		return t.fail(ctx, service, c, at, &RefreshError{
-			Class:  Rejected,
-			Code:   "interrupted",
+	switch {
+	case tooLate(0):
+		return x.giveUp(ctx, tooLittle)
+	case slept(c.asked):
+		return x.giveUp(ctx, errors.New("the host slept after the claim"))
+	case c.overtaken():
+		// The reply to the claim was lost, and before the claim was found an earlier holder's
+		// success was saved. A refresh token presented under this claim would not be taken for
+		// interrupted.
+		return x.stepBack(ctx)
+	case c.Interrupted.By != "" && x.service.Replay == NeverReplay:
+		return x.fail(ctx, &RefreshError{
+			Class:  ClassDead,
+			Code:   CodeInterrupted,
 			Reason: "the service's policy is not to present a refresh token again that may have been used up",
 		})
 	}
-	result := t.present(ctx, service, c, deadline)
-	t.heard = &result
-	if result.err != nil {
-		return t.fail(ctx, service, c, at, result.err)
+	p := &presentation{engine: x.engine, refresher: x.service.Refresher, claimed: c, late: x.saveLate}
+	x.answer = p.run(ctx, min(deadline, x.now().add(x.opts.ExchangeTimeout)))
+	if x.answered != nil {
+		x.answered()
 	}
-	return t.save(ctx, service, c, result)
+	if x.answer.err != nil {
+		return x.fail(ctx, x.answer.err)
+	}
+	return x.save(ctx)
 }
 
-// release gives up a lease under which nothing was presented. If that fails, the lease is one to be looked for.
-func (t *trip) release(ctx context.Context, fence Fence) (Token, error) {
-	ctx, cancel := context.WithTimeout(ctx, t.m.opts.StoreTimeout)
-	defer cancel()
-	at := t.m.now()
-	if err := t.m.store.Release(ctx, fence); err != nil {
-		t.claimID, t.claimedAt = fence.Claim, at
-		return Token{}, fmt.Errorf("token of %s: %w", t.key, err)
-	}
-	t.claimID = ""
-	return Token{}, errAgain
-}
-
-// present calls the refresher, in a goroutine of its own so that one that does not return keeps nobody. A result that
-// comes after the deadline is stored all the same: it may hold the only refresh token that works.
-func (t *trip) present(ctx context.Context, service Service, c Credential, deadline time.Duration) outcome {
-	sent := t.m.now()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline-sent)
-	results := make(chan outcome, 1)
-	go func() {
-		result := outcome{sent: sent, err: &RefreshError{Class: Unknown, Reason: "the refresher ended its goroutine"}}
-		defer func() {
-			if p := recover(); p != nil {
-				// The panic's value may quote a secret; the stack does not.
-				t.m.opts.Logger.Error("refresher panicked", "credential", t.key.String(), "stack", string(debug.Stack()))
-				result.err = &RefreshError{Class: Unknown, Reason: fmt.Sprintf("the refresher panicked with a %T", p)}
-			}
-			result.took = t.m.now() - sent
-			results <- result
-		}()
-		result.grant, result.err = t.callRefresher(ctx, service.Refresher, c)
-	}()
-	select {
-	case result := <-results:
-		cancel()
-		return result
-	case <-ctx.Done():
-	}
-	cancel()
-	grace := time.NewTimer(margin / 2) // a refresher that heeds ctx returns now
-	defer grace.Stop()
-	select {
-	case result := <-results:
-		return result
-	case <-grace.C:
-	}
-	t.m.flights.Go(func() { t.saveLate(service, c, <-results) })
-	return outcome{sent: sent, err: &RefreshError{
-		Class: Unknown, Reason: "the exchange did not end in time", Err: context.DeadlineExceeded,
-	}}
-}
-
-// callRefresher makes the call and checks the answer.
-func (t *trip) callRefresher(ctx context.Context, refresher Refresher, c Credential) (Grant, *RefreshError) {
-	if deadline, _ := ctx.Deadline(); !time.Now().Before(deadline) {
-		// The process was paused since the claim: its lease may have ended. The clock is read, because ctx learns of
-		// its end only when its timer has run.
-		return Grant{}, &RefreshError{Class: Transient, Reason: "the time for the exchange was over before it began"}
-	}
-	grant, err := refresher.Refresh(ctx, c)
-	switch {
-	case err != nil:
-		return Grant{}, asRefreshError(err)
-	case grant.Token.IsZero():
-		return Grant{}, &RefreshError{Class: Unknown, Reason: "the refresher returned an empty token"}
-	case len(grant.Token.Reveal()) > MaxTokenLength || len(grant.RefreshToken.Reveal()) > MaxTokenLength:
-		return Grant{}, &RefreshError{Class: Unknown, Reason: fmt.Sprintf("the provider sent a token of over %d bytes", MaxTokenLength)}
-	}
-	return grant, nil
-}
-
-// renewal is what is saved of a success, as of now.
-func (t *trip) renewal(service Service, c Credential, result outcome) Renewal {
-	grant := result.grant.over(c)
-	sinceSent := t.m.now() - result.sent
-	sinceAnswer := sinceSent - result.took
-	atAnswer := func(lifetime time.Duration) time.Duration {
-		if lifetime == 0 || lifetime == Never {
-			return Never
+// letHolderSave waits for the grace under a lease that took another's place: only this claim shows
+// that the store takes writes again, and a holder that lives saves its result within that time. If
+// the row moves, or the store does not answer throughout, the lease is given up and nothing is
+// presented.
+func (x *exchange) letHolderSave(ctx context.Context) result {
+	c, ends := x.claimed, x.now().add(x.opts.grace())
+	for ended := false; !ended; { // a node that is behind may say that the row has moved
+		w := x.poller.watch(c, watched{c.answered, c.answered})
+		moved, err := w.wait(x.until(ends), nil)
+		x.poller.leave(w)
+		if err != nil {
+			return x.giveUp(ctx, err)
 		}
-		return max(max(lifetime, 0)-result.took, leastLifetime)
+		ended = !moved
+		now, err := x.store.Get(ctx, c.Key)
+		switch {
+		case err == nil && (now.Row != c.Row || now.Version != c.Version):
+			return x.stepBack(ctx)
+		case err != nil || !x.health.answeredSince(c.answered):
+			return x.giveUp(ctx, cmp.Or(err, x.health.why()))
+		}
+	}
+	return result{}
+}
+
+// stepBack releases the lease, since the row says more than this claim knew.
+func (x *exchange) stepBack(ctx context.Context) result {
+	if r := x.giveUp(ctx, nil); r.err != nil {
+		return r // or it would be looked at, and found to be this process's own, again and again
+	}
+	return result{outcome: superseded}
+}
+
+// giveUp releases the lease, since nothing is to be presented under it.
+func (x *exchange) giveUp(ctx context.Context, why error) result {
+	return result{outcome: released, err: cmp.Or(x.release(ctx, x.claimed.Credential), why)}
+}
+
+// renewal returns the success as it is to be saved now.
+func (x *exchange) renewal(a *answer) Renewal {
+	grant := x.claimed.merge(a.grant)
+	sinceSent := x.since(a.sent)
+	sinceAnswer := sinceSent - a.took
+	atAnswer := func(lifetime time.Duration) time.Duration {
+		switch {
+		case lifetime == 0 || lifetime == Never:
+			return Never
+		case lifetime < 0:
+			return minLifetime
+		}
+		return max(lifetime, minLifetime) - a.took // may have ended while the provider took its time
 	}
 	left := func(lifetime time.Duration) time.Duration {
 		if lifetime == Never {
@@ -155,163 +146,124 @@ func (t *trip) renewal(service Service, c Credential, result outcome) Renewal {
 		}
 		return lifetime - sinceAnswer
 	}
-	lifetime := atAnswer(cmp.Or(grant.Lifetime, service.DefaultLifetime))
+	lifetime := atAnswer(cmp.Or(grant.Lifetime, x.service.DefaultLifetime))
 	grant.Lifetime = left(lifetime)
 	grant.RefreshLifetime = left(atAnswer(grant.RefreshLifetime))
-	// The end of a refresh token that was sent earlier is no reason for an exchange: this one did not move it.
-	dueIn := service.dueIn(lifetime, atAnswer(result.grant.RefreshLifetime))
+	// The end of a refresh token that was sent earlier is no reason for an exchange: this one did
+	// not move it.
+	dueIn := x.service.dueIn(lifetime, atAnswer(a.grant.RefreshLifetime))
 	return Renewal{
 		Grant: grant,
-		From:  c.ReadAt.Add(sinceSent), // early by the time between, as what is counted should be
-		By:    t.m.opts.Holder,
+		// Now, by the store's clock; early by how long the reading was on its way, and never late.
+		From:  x.claimed.ReadAt.Add(x.since(x.claimed.answered)),
+		By:    x.opts.Holder,
 		DueIn: left(dueIn),
-		Took:  result.took,
+		Took:  a.took,
 	}
 }
 
-// save stores a success until that is done, whatever the store's trouble, for as long as the process lives; the
-// callers wait, but not for longer than StoreTimeout at a time.
-func (t *trip) save(ctx context.Context, service Service, c Credential, result outcome) (Token, error) {
-	began := t.m.now()
-	for attempt := 0; ; attempt++ {
-		at := t.m.now()
-		renewal := t.renewal(service, c, result)
-		err := t.saveOnce(ctx, c, renewal)
-		if err == nil {
-			saved := Credential{
-				Row: c.Row, TokenVersion: c.Lease.Version,
-				Token: renewal.Token, Extra: renewal.Extra, ExpiresIn: renewal.Lifetime, DueIn: renewal.DueIn,
-			}
-			token, usable := t.tokenOf(saved, at, Secret{})
-			if !usable {
-				return Token{}, errAgain // it took so long to store that the token has expired
-			}
-			t.publish(token, saved, at, t.asked)
-			return token, nil
-		}
-		if errors.Is(err, ErrSuperseded) {
-			return Token{}, errAgain
-		}
-		t.m.opts.Logger.ErrorContext(ctx, "a new token could not be stored yet; trying again",
-			"credential", t.key.String(), "attempt", attempt+1, "error", err)
-		// Not after the first try, which a process that was paused may have found out of time.
-		if attempt > 0 && t.m.now()-max(began, t.flight.began) >= t.m.opts.StoreTimeout {
-			t.land(Token{}, fmt.Errorf("token of %s: it was renewed, but could not be stored yet: %w", t.key, err), true)
-		}
-		if !t.m.pause(attempt) {
-			return Token{}, fmt.Errorf("token of %s: it was renewed, but the manager was closed before it could be stored: %w", t.key, err)
-		}
+// save stores a success until that is done, whatever the store's trouble, for as long as the
+// process lives. Somebody waits for it, but not for ever: see notStored.
+func (x *exchange) save(ctx context.Context) result {
+	var stored *snapshot
+	err := x.write(ctx, "a new token could not be stored yet; trying again", func(ctx context.Context) error {
+		renewal := x.renewal(x.answer)
+		c, err := x.read(func() (Credential, error) {
+			return Credential{
+				Key: x.claimed.Key, Row: x.claimed.Row,
+				Version: x.claimed.Lease.Version + 1, TokenVersion: x.claimed.Lease.Version,
+				AccessToken: renewal.AccessToken, Extra: renewal.Extra, ExpiresIn: renewal.Lifetime, DueIn: renewal.DueIn,
+			}, x.store.Save(ctx, x.claimed.Fence(), renewal)
+		})
+		stored = x.snapshot(c)
+		return err
+	}, func(err error) (*snapshot, error) {
+		return nil, fmt.Errorf("token of %s: it was renewed, but could not be stored yet: %w", x.claimed.Key, err)
+	})
+	switch {
+	case err == nil:
+		return result{outcome: saved, token: stored}
+	case errors.Is(err, ErrSuperseded):
+		return result{outcome: superseded}
 	}
+	return result{outcome: failed, err: fmt.Errorf(
+		"token of %s: it was renewed, but the manager was closed before it could be stored: %w", x.claimed.Key, err)}
 }
 
-func (t *trip) saveOnce(ctx context.Context, c Credential, renewal Renewal) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.m.opts.StoreTimeout)
-	defer cancel()
-	return t.m.store.Save(ctx, c.Fence(), renewal)
+// fail records a failure, until that is done or the process ends, so that a dead grant is not
+// presented again, nor a refusal taken for an unknown outcome.
+func (x *exchange) fail(ctx context.Context, cause *RefreshError) result {
+	c := x.claimed.Credential
+	failure := Failure{
+		Class:  cause.Class,
+		Code:   printable(cause.Code, 64, c.AccessToken, c.RefreshToken),
+		Reason: printable(cause.Reason, 255, c.AccessToken, c.RefreshToken),
+	}
+	if failure.Class == ClassUnknown && x.service.Replay == NeverReplay {
+		failure.Reason = printable("outcome unknown, and the service's policy is not to present the refresh token again: "+
+			strings.TrimSpace(failure.Code+" "+failure.Reason), 255)
+		failure.Class, failure.Code = ClassDead, CodeUnknown
+	}
+	if failure.Class != ClassDead {
+		failure.RetryIn = retryIn(cause.RetryAt, c.Failure.Count)
+	}
+	if failure.Class == ClassUnknown && x.answer != nil {
+		// The provider may still be at work on the request, and take a second one for reuse.
+		failure.RetryIn = max(failure.RetryIn, x.answer.took)
+	}
+	// Callers get an error made from the row's failure, not cause itself, whose text nobody has
+	// redacted.
+	c.Failure = failure
+	c.Interrupted.Ago += x.since(x.claimed.at)
+	told := c.refreshError(x.opts.Holder, inner(ctx, cause.Err))
+	err := x.write(ctx, "a failed exchange could not be recorded yet", func(ctx context.Context) error {
+		return x.store.Fail(ctx, x.claimed.Fence(), failure)
+	}, func(error) (*snapshot, error) { return x.snapshot(x.claimed), told })
+	if errors.Is(err, ErrSuperseded) {
+		return result{outcome: superseded}
+	}
+	return result{outcome: failed, token: x.snapshot(x.claimed), err: told}
 }
 
 // saveLate stores the success of an exchange that was given up as lost.
-func (t *trip) saveLate(service Service, c Credential, result outcome) {
-	log := t.m.opts.Logger.With("credential", t.key.String(), "took", result.took)
-	if result.err != nil {
-		log.Warn("an exchange ended after its deadline, without success",
-			"class", result.err.Class, "reason", printable(result.err.Reason, 255, c.Token, c.RefreshToken))
+func (x *exchange) saveLate(a *answer) {
+	if a.err != nil {
+		x.warn(x.ctx, "an exchange ended after its deadline, without success",
+			"took", a.took, "class", a.err.Class,
+			"reason", printable(a.err.Reason, 255, x.claimed.AccessToken, x.claimed.RefreshToken))
 		return
 	}
+	late := &exchange{engine: x.engine, service: x.service, claimed: x.claimed, answer: a}
+	late.notStored = func(time.Duration, *snapshot, error) {} // nobody waits for it
+	x.warn(x.ctx, "an exchange succeeded after its deadline",
+		"took", a.took, "stored", late.save(x.ctx).outcome == saved)
+}
+
+func (x *exchange) warn(ctx context.Context, text string, args ...any) {
+	key := x.claimed.Key
+	x.log.warn(ctx, key.Service, text, append([]any{"credential", key.String()}, args...)...)
+}
+
+// write repeats a write until it is stored or superseded, or Close has stopped waiting. While that
+// lasts, notStored gets the token and error that tells returns.
+func (x *exchange) write(
+	ctx context.Context, trouble string, do func(context.Context) error, tells func(error) (*snapshot, error),
+) error {
+	ctx, began := context.WithoutCancel(ctx), x.now()
 	for attempt := 0; ; attempt++ {
-		err := t.saveOnce(context.Background(), c, t.renewal(service, c, result))
+		err := do(ctx)
 		if err == nil || errors.Is(err, ErrSuperseded) {
-			log.Warn("an exchange succeeded after its deadline", "stored", err == nil)
-			return
+			return err
 		}
-		if !t.m.pause(attempt) {
-			return
+		if attempt&(attempt-1) == 0 { // a store that is away for hours does not fill the log
+			x.warn(ctx, trouble, "attempt", attempt+1, "error", err)
 		}
-	}
-}
-
-// fail records a failure and makes the error that the callers get. While the store is in trouble it goes on until the
-// lease ends, so that a dead grant is not presented again, nor a refusal taken for an unknown outcome; the callers do not
-// wait that long. errAgain: something was written since the claim, and the row says what.
-func (t *trip) fail(ctx context.Context, service Service, c Credential, at time.Duration, failed *RefreshError) (Token, error) {
-	failure := Failure{
-		Class:  failed.Class,
-		Code:   printable(failed.Code, 64, c.Token, c.RefreshToken),
-		Reason: printable(failed.Reason, 255, c.Token, c.RefreshToken),
-	}
-	if failure.Class == Unknown && service.Replay == NeverReplay {
-		failure.Class = Rejected
-		failure.Reason = printable("outcome unknown, and the service's policy is not to present the refresh token again: "+failure.Reason, 255)
-	}
-	if failure.Class != Rejected {
-		failure.RetryIn = retryIn(failed.RetryAt, c.Failure.Count)
-	}
-	fence, began := c.Fence(), t.m.now()
-	c.Failure = failure
-	for attempt := 0; ; attempt++ {
-		err := t.failOnce(ctx, fence, failure)
-		if errors.Is(err, ErrSuperseded) {
-			return Token{}, errAgain
+		if attempt > 0 { // the first try of a process that was paused may have been out of time
+			token, told := tells(err)
+			x.notStored(x.since(began), token, told)
 		}
-		stillGood, _ := t.tokenOf(c, at, Secret{})
-		told := c.refreshError(t.m.opts.Holder, failed.Err) // not failed itself, whose text nobody has redacted
-		if err == nil {
-			return stillGood, told
-		}
-		t.m.opts.Logger.WarnContext(ctx, "a failed exchange could not be recorded yet",
-			"credential", t.key.String(), "attempt", attempt+1, "error", err)
-		if attempt > 0 { // once more for a process that was paused: someone else may have had success meanwhile
-			if t.m.now() >= later(at, c.Lease.EndsIn) {
-				return stillGood, told // the next claim finds an exchange of unknown outcome
-			}
-			if t.m.now()-max(began, t.flight.began) >= t.m.opts.StoreTimeout {
-				t.land(stillGood, told, true)
-			}
-		}
-		if !t.m.pause(attempt) {
-			return stillGood, told
+		if !x.pause(attempt, maxStorePause) {
+			return err
 		}
 	}
-}
-
-func (t *trip) failOnce(ctx context.Context, fence Fence, failure Failure) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.m.opts.StoreTimeout)
-	defer cancel()
-	return t.m.store.Fail(ctx, fence, failure)
-}
-
-// pause waits before a call of the store is tried again; false if the manager was closed meanwhile.
-func (m *Manager) pause(attempt int) bool {
-	return m.pauseFor(backOff(50*time.Millisecond, time.Second, attempt))
-}
-
-func (m *Manager) pauseFor(d time.Duration) bool {
-	pause := time.NewTimer(d)
-	defer pause.Stop()
-	select {
-	case <-pause.C:
-		return true
-	case <-m.ctx.Done():
-		return false
-	}
-}
-
-// retryIn is how long no process may call the provider after a failure that follows on count others.
-func retryIn(retryAt time.Time, count int) time.Duration {
-	if !retryAt.IsZero() {
-		// Even one that says "at once" gets no more than a call a second.
-		asked := min(max(time.Until(retryAt), firstBackOff), mostRetryAfter)
-		return asked + rand.N(asked/10+firstBackOff/10) // those who were told the same time should not come at once
-	}
-	return backOff(firstBackOff, mostBackOff, count)
-}
-
-// backOff is the pause after failure number count, counted from zero: between first and, with full jitter, first
-// doubled each time, at most.
-func backOff(first, most time.Duration, count int) time.Duration {
-	window := most
-	if count < 20 {
-		window = min(first<<count, most)
-	}
-	return first + rand.N(window)
 }

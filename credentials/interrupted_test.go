@@ -9,21 +9,22 @@ import (
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
-// dies has a process make its claim and exchange, and then be cut off from the store for good, as if it had been killed.
-// If the provider answers, that uses the refresh token up.
+// dies has a process make its claim and exchange, and then be cut off from the store for good, as
+// if it had been killed. If the provider answers, that uses the refresh token up.
 func (w *world) dies(name string, key credentials.Key, answered bool) {
 	w.Helper()
 	p := w.start(name)
 	ctx, cancel := context.WithCancel(w.Context())
 	if !answered {
-		p.store.on("Claim", nil, func(context.Context) error { p.store.down(true); return errDown })
+		p.store.After(testkit.Claim, p.store.Dies)
 		p.askWith(ctx, key).fails(credentials.ErrUnavailable)
 		cancel()
 		return
 	}
-	p.store.on("Save", func(context.Context) error { p.store.down(true); return errDown }, nil)
+	p.store.Before(testkit.Save, p.store.Dies)
 	a := p.askWith(ctx, key)
 	time.Sleep(2 * w.provider.latency)
 	synctest.Wait()
@@ -31,6 +32,15 @@ func (w *world) dies(name string, key credentials.Key, answered bool) {
 	a.fails(context.Canceled)
 	if err := p.Close(ctx); err == nil {
 		w.Error("Close: no error, though the result could not be saved")
+	}
+}
+
+// takesOver has a process of that name claim what another holds, and die.
+func (w *world) takesOver(name string, key credentials.Key) {
+	w.Helper()
+	claim := credentials.Claim{ID: name, Holder: name, Lease: credentials.DefaultLease, TakeOver: w.row(key).Lease.ID}
+	if c, err := w.db.Claim(w.Context(), key, claim); err != nil || c.Lease.ID != name {
+		w.Errorf("%s claims: lease of %q, error %v", name, c.Lease.Holder, err)
 	}
 }
 
@@ -44,28 +54,25 @@ func TestReplayOnceRescuesTheGrant(t *testing.T) {
 		if past := time.Since(w.began); past < credentials.DefaultLease {
 			w.Errorf("it was claimed after %v, within the lease of the one that died", past)
 		}
-		if calls := w.calls(1); calls[0].Interrupted != "died" {
-			w.Errorf("the refresher was told of the interrupted holder %q", calls[0].Interrupted)
-		}
+		w.presentedOnce("died")
 		if c := w.row(alice); c.Interrupted.By != "" {
 			w.Errorf("after a success the row still has the interruption %+v", c.Interrupted)
 		}
 	})
 }
 
-// The holder died with the provider's answer: the refresh token is used up. The error says who is to blame, and since
-// when, in all processes.
+// The holder died with the provider's answer: the refresh token is used up. The error says who is
+// to blame, and since when, in all processes.
 func TestReplayOnceNamesTheInterruptedHolder(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		w.dies("died", alice, true)
 		p, q := w.start("P"), w.start("Q")
-		own := p.ask(alice)
-		synctest.Wait()
+		own := p.begins(alice)
 		other := q.ask(alice)
 		for _, e := range []*credentials.RefreshError{
-			own.failed(credentials.Rejected), other.failed(credentials.Rejected),
-			w.start("late").ask(alice).failed(credentials.Rejected),
+			own.failed(credentials.ClassDead), other.failed(credentials.ClassDead),
+			w.start("late").ask(alice).failed(credentials.ClassDead),
 		} {
 			since := time.Since(w.began)
 			if e.Code != "invalid_grant" || e.Interrupted.By != "died" || (e.Interrupted.Ago-since).Abs() > time.Second {
@@ -75,21 +82,21 @@ func TestReplayOnceNamesTheInterruptedHolder(t *testing.T) {
 				w.Errorf("the message does not name the interrupted holder: %s", text)
 			}
 		}
-		w.calls(2)
+		w.presented(2)
 	})
 }
 
-// Where the policy is never to present again, nothing is presented after a holder that died, and the error says why.
+// Where the policy is never to present again, nothing is presented after a holder that died, and
+// the error says why.
 func TestNeverReplayAfterADeath(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		w.dies("died", alice, true)
 		p, q := w.start("P", neverReplay), w.start("Q", neverReplay)
-		own := p.ask(alice)
-		synctest.Wait()
+		own := p.begins(alice)
 		other := q.ask(alice)
 		for _, a := range []*answer{own, other} {
-			e := a.failed(credentials.Rejected)
+			e := a.failed(credentials.ClassDead)
 			if e.Code != "interrupted" || e.Interrupted.By != "died" || e.By == "died" {
 				w.Errorf("got %+v", e)
 			}
@@ -97,47 +104,46 @@ func TestNeverReplayAfterADeath(t *testing.T) {
 				w.Errorf("the message does not say why: %s", e)
 			}
 		}
-		w.calls(1)
+		w.presented(1)
 		w.seed(alice) // a new grant owes nothing to the old one
 		p.ask(alice).is("access-alice-2")
 	})
 }
 
-// An outcome that is unknown ends the grant under NeverReplay at once, and is replayed after the back-off otherwise.
+// An outcome that is unknown ends the grant under NeverReplay at once, and is replayed after the
+// back-off otherwise.
 func TestUnknownOutcome(t *testing.T) {
 	for _, replay := range []credentials.Replay{credentials.ReplayOnce, credentials.NeverReplay} {
-		t.Run(fmt.Sprint("replay ", replay), func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.seed(alice)
-				w.provider.script = func(_ context.Context, c credentials.Credential, n int) (credentials.Grant, error) {
-					if n > 1 {
-						return credentials.Grant{}, errOrdinary
-					}
-					_, _ = w.provider.rotate(c)
-					return credentials.Grant{}, &credentials.RefreshError{Class: credentials.Unknown, Reason: "connection lost"}
+		inWorldOf(t, fmt.Sprint("replay ", replay), func(w *world) {
+			w.seed(alice)
+			w.provider.script = func(_ context.Context, in credentials.RefreshInput, n int) (credentials.Grant, error) {
+				if n > 1 {
+					return credentials.Grant{}, errOrdinary
 				}
-				p := w.start("P", func(s *setup) { s.service.Replay = replay })
-				if replay == credentials.NeverReplay {
-					e := p.ask(alice).failed(credentials.Rejected)
-					if !strings.Contains(e.Reason, "connection lost") || !strings.Contains(e.Reason, "policy") {
-						w.Errorf("the reason does not say why: %s", e.Reason)
-					}
-					time.Sleep(time.Hour)
-					p.ask(alice).failed(credentials.Rejected)
-					w.calls(1)
-					return
+				_, _ = w.provider.exchange(in)
+				return credentials.Grant{}, &credentials.RefreshError{Class: credentials.ClassUnknown, Reason: "connection lost"}
+			}
+			p := w.start("P", func(s *setup) { s.service.Replay = replay })
+			if replay == credentials.NeverReplay {
+				e := p.ask(alice).failed(credentials.ClassDead)
+				if !strings.Contains(e.Reason, "connection lost") || !strings.Contains(e.Reason, "policy") {
+					w.Errorf("the reason does not say why: %s", e.Reason)
 				}
-				e := p.ask(alice).failed(credentials.Unknown)
-				if e.Interrupted.By != "" {
-					w.Errorf("the interrupted one is blamed on %q", e.Interrupted.By)
-				}
-				time.Sleep(time.Until(e.RetryAt))
-				e = p.ask(alice).failed(credentials.Rejected)
-				if e.Code != "invalid_grant" || e.Interrupted.By != "P" || e.Interrupted.Ago < time.Second {
-					w.Errorf("got %+v", e)
-				}
-				w.calls(2)
-			})
+				time.Sleep(time.Hour)
+				p.ask(alice).failed(credentials.ClassDead)
+				w.presented(1)
+				return
+			}
+			e := p.ask(alice).failed(credentials.ClassUnknown)
+			if e.Interrupted.By != "" {
+				w.Errorf("the interrupted one is blamed on %q", e.Interrupted.By)
+			}
+			time.Sleep(time.Until(e.RetryAt))
+			e = p.ask(alice).failed(credentials.ClassDead)
+			if e.Code != "invalid_grant" || e.Interrupted.By != "P" || e.Interrupted.Ago < time.Second {
+				w.Errorf("got %+v", e)
+			}
+			w.presented(2)
 		})
 	}
 }
@@ -146,18 +152,18 @@ func TestUnknownOutcome(t *testing.T) {
 func TestInterruptionOutlivesARefusal(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
-		w.provider.script = func(_ context.Context, c credentials.Credential, n int) (credentials.Grant, error) {
+		w.provider.script = func(_ context.Context, in credentials.RefreshInput, n int) (credentials.Grant, error) {
 			switch n {
 			case 1:
-				return credentials.Grant{}, &credentials.RefreshError{Class: credentials.Unknown}
+				return credentials.Grant{}, &credentials.RefreshError{Class: credentials.ClassUnknown}
 			case 2:
-				return credentials.Grant{}, &credentials.RefreshError{Class: credentials.Transient}
+				return credentials.Grant{}, &credentials.RefreshError{Class: credentials.ClassTransient}
 			}
 			return credentials.Grant{}, invalidGrant()
 		}
-		time.Sleep(time.Until(w.start("first").ask(alice).failed(credentials.Unknown).RetryAt))
-		time.Sleep(time.Until(w.start("second").ask(alice).failed(credentials.Transient).RetryAt))
-		if e := w.start("third").ask(alice).failed(credentials.Rejected); e.Interrupted.By != "first" || e.By != "third" {
+		time.Sleep(time.Until(w.start("first").ask(alice).failed(credentials.ClassUnknown).RetryAt))
+		time.Sleep(time.Until(w.start("second").ask(alice).failed(credentials.ClassTransient).RetryAt))
+		if e := w.start("third").ask(alice).failed(credentials.ClassDead); e.Interrupted.By != "first" || e.By != "third" {
 			w.Errorf("got %+v", e)
 		}
 	})
@@ -169,40 +175,63 @@ func TestManyDeaths(t *testing.T) {
 		w.seed(alice)
 		w.dies("died 0", alice, false)
 		p := w.start("P")
-		p.store.on("Claim", func(context.Context) error { // someone else is always first
-			w.dies(fmt.Sprint("died at ", time.Since(w.began)), alice, false)
-			return nil
-		}, nil)
+		p.store.Before(testkit.Claim, testkit.Func(func() { // someone else is always first
+			w.takesOver(fmt.Sprint("died at ", time.Since(w.began)), alice)
+		}))
 		a := p.ask(alice)
-		e := a.failed(credentials.Unknown)
-		if most := 2 * credentials.DefaultLease; a.took > most {
-			w.Errorf("it waited for %v, want at most %v", a.took, most)
-		}
+		e := a.failed(credentials.ClassUnknown)
+		a.within(2 * credentials.DefaultLease)
 		if e.RetryAt.IsZero() || !strings.HasPrefix(e.By, "died at") {
 			w.Errorf("got %+v", e)
 		}
-		w.calls(0)
+		w.presented(0)
 	})
 }
 
-// A failure that could not be recorded before the lease ended: the next claim takes its outcome for unknown, also where
-// it is the same process's.
-func TestFailureThatWasNeverRecorded(t *testing.T) {
+// A failure that could not be recorded before the lease ended is recorded when the store is back:
+// nothing is unknown about the outcome, and the grant of a service that never replays is not given
+// up.
+func TestFailureIsRecordedWhenTheStoreIsBack(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
-		w.provider.script = func(context.Context, credentials.Credential, int) (credentials.Grant, error) {
-			return credentials.Grant{}, &credentials.RefreshError{Class: credentials.Transient}
+		w.provider.script = func(_ context.Context, in credentials.RefreshInput, n int) (credentials.Grant, error) {
+			if n == 1 {
+				return credentials.Grant{}, &credentials.RefreshError{Class: credentials.ClassTransient}
+			}
+			return w.provider.exchange(in)
 		}
-		p := w.start("P", neverReplay)
-		p.store.on("Claim", nil, once(refuse))
-		p.ask(alice).fails(credentials.ErrUnavailable) // that claim is found again, and is not for ever the process's own
-		p.store.on("Fail", refuse, nil)
-		p.ask(alice).failed(credentials.Transient)
-		w.reaches(credentials.DefaultLease + 5*time.Second)
-		p.store.on("Fail", nil, nil)
-		if e := p.ask(alice).failed(credentials.Rejected); e.Code != "interrupted" || e.Interrupted.By != "P" {
-			w.Errorf("got %+v", e)
+		p, q := w.start("P", neverReplay), w.start("Q", neverReplay)
+		p.store.Before(testkit.Fail, testkit.Refuse)
+		p.ask(alice).failed(credentials.ClassTransient)
+		w.reaches(2 * credentials.DefaultLease)
+		p.store.Heal(testkit.Fail)
+		q.ask(alice).failed(credentials.ClassTransient)
+		time.Sleep(time.Minute)
+		q.ask(alice).is("access-alice-1")
+		if c := w.row(alice); c.Interrupted.By != "" {
+			w.Errorf("the exchange of %s counts as interrupted", c.Interrupted.By)
 		}
-		w.calls(1)
+	})
+}
+
+// Each refusal of a dead grant says since when it is dead, in every process.
+func TestDeadGrantSaysSinceWhen(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		w.provider.authorized(alice, "another")
+		processes := w.starts(2)
+		first := processes[0].ask(alice).failed(credentials.ClassDead)
+		if first.Ago != 0 || strings.Contains(first.Error(), " ago") {
+			w.Errorf("the first refusal: it was %v ago: %v", first.Ago, first)
+		}
+		time.Sleep(49 * time.Hour)
+		for _, p := range append(processes, w.start("late")) {
+			e := p.ask(alice).failed(credentials.ClassDead)
+			if e.By != "A" || e.Ago < 49*time.Hour || e.Ago > 49*time.Hour+time.Minute ||
+				!strings.Contains(e.Error(), "[exchange by A, 49h0m") {
+				w.Errorf("process %s: got %v ago, %v; want 49 h, and it said so", p.name, e.Ago, e)
+			}
+		}
+		w.presented(1)
 	})
 }

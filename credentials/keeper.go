@@ -1,185 +1,229 @@
 package credentials
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
 
-// Pauses between two looks at what is due. One look costs a statement.
+// Keeper renews credentials ahead of their expiry, asked for or not, so that callers never wait.
+// Every process may run one: each claims a batch of rows that are due in one short transaction,
+// passes over those that others have locked, and exchanges no more at a time than it claimed.
+//
+// Services do not wait for each other; see [Service] for the bounds of one. A provider that fails
+// for five accounts in a row is taken for down and tried with one exchange at a time, after growing
+// pauses or when it said; under [NeverReplay] after long ones where it does not answer, since each
+// such exchange ends a grant. An account counts whose last exchange had succeeded, and a success of
+// any account ends it: accounts that fail by themselves wait alone, as their rows say.
+//
+// When the provider is back, credentials that become due are renewed at once, and beside them those
+// that became due meanwhile, little by little: so the provider gets less than twice the exchanges
+// that it had, or more where that would take longer than half an hour, or where the outage was
+// shorter than a minute. A process that was started later knows of no backlog, and takes up all
+// that is due; a rate bounds that.
+//
+// Three accounts of a service that the provider declares dead in a row, with no success in between,
+// are an incident, such as a wrong client that was deployed. The keeper says so at error level and
+// tries one exchange at a time; until one succeeds, it marks no more grants, and takes each such
+// answer for a transient failure. Those marked are revived with the store's Revive; see [Revival].
+// Exchanges that callers wait for go on, and what the provider says of them is believed.
+//
+// A lease that ended with nothing saved is taken over when it ended a whole lease ago, by the
+// store's clock, so that a living holder whose store was away has had the time to save.
+//
+// Tokens that live for less than some ten seconds are left to those who ask for them.
+type Keeper struct {
+	*engine
+	sources  *cache // the manager's: its sources are given the renewed tokens
+	defaults KeeperOptions
+
+	mu      sync.Mutex         // guards the fields below; a worker's own mutex may be taken under it
+	workers map[string]*worker // by service; a worker is made when something of the service is due
+	gone    KeeperStats        // the figures of forgotten workers
+}
+
+// NewKeeper returns a keeper of the manager's credentials. It starts nothing, and ends when the
+// manager is closed. A manager needs one: two have bounds of their own.
+func NewKeeper(m *Manager, opts *KeeperOptions) (*Keeper, error) {
+	var o KeeperOptions
+	if opts != nil {
+		o = *opts
+	}
+	if m == nil {
+		return nil, errors.New("credentials.NewKeeper: manager is nil")
+	}
+	if err := o.complete(); err != nil {
+		return nil, fmt.Errorf("credentials.NewKeeper: %w", err)
+	}
+	return &Keeper{
+		engine: m.engine, sources: &m.sources, defaults: o, workers: make(map[string]*worker),
+	}, nil
+}
+
+// Pauses between two reads of the due times. One read costs a statement.
 const (
-	leastKeepPause   = time.Second
-	mostKeepPause    = 10 * time.Second // it bounds how late a credential is seen that was put with a short life
+	minKeepPause     = time.Second
+	maxKeepPause     = 10 * time.Second // bounds how late a put with a short life is seen
 	catchUpKeepPause = time.Second / 4  // the smaller, the more even the pace
 )
 
-// keepClaims is how many services' credentials the keeper claims at the same time: however many services there are, it
-// does not take all of the host's connections.
-const keepClaims = 4
-
-// Kept is what the keeper did for one service.
-type Kept struct {
-	Renewed  int // exchanges that brought a token, which is stored
-	Failed   int // exchanges that failed, to be tried again when the back-off in the row is over
-	Rejected int // grants that the provider declared dead
-
-	Exchanging int  // exchanges under way, or whose result is not stored yet
-	Down       bool // the provider is taken for down, and one exchange is tried at a time
-	Unknown    bool // credentials are due, but this process does not know the service, so they are left for those that do
-}
-
-// keeper has a lane for each service, which is made when something of it is due for the first time.
-type keeper struct {
-	claims chan struct{} // of capacity keepClaims; holds one for each that is under way
-
-	mu    sync.Mutex
-	lanes map[string]*lane // guarded by mu
-}
-
-// lane returns the service's.
-func (m *Manager) lane(service string) *lane {
-	k := &m.keeper
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	l, ok := k.lanes[service]
-	if !ok {
-		if k.lanes == nil {
-			k.lanes = make(map[string]*lane)
-		}
-		l = &lane{m: m, name: service, freed: make(chan struct{})}
-		k.lanes[service] = l
-	}
-	return l
-}
-
-// Keep renews credentials when they become due, asked for or not, until ctx ends or the manager is closed, and returns
-// the cause: it never returns nil. Any number of processes may run it; the rows decide between them, and what one cannot
-// do (a service it does not know, a provider it does not reach) is left for the others. What goes wrong is logged,
-// counted in [Manager.Kept], and tried again.
-//
-// Services do not wait for each other; see [Service] for what bounds the exchanges of one. A provider that fails five
-// times in a row is taken for down and tried with one exchange at a time, after growing pauses or when it said; under
-// [NeverReplay] after long ones where it does not answer, since each such exchange ends a grant. When it is back, what
-// becomes due is renewed at once, and beside it what became due meanwhile, little by little: so that it gets less than
-// twice the exchanges that it had, or more where that would take longer than half an hour. A process that was started
-// later knows of no backlog, and takes up what it finds; KeepRate bounds that.
-//
-// Tokens that live for less than some ten seconds are left to those who ask for them.
-func (m *Manager) Keep(ctx context.Context) error {
+// Run renews credentials when they become due, until ctx ends or the manager is closed, and returns
+// the cause: it never returns nil. Trouble is logged, counted in [Keeper.Stats], and tried again.
+// Work that one process cannot do (a service that it does not know, a provider that it does not
+// reach) is left for the others.
+func (k *Keeper) Run(ctx context.Context) error {
 	for failures := 0; ; {
-		pause := mostKeepPause
-		at := m.now()
-		due, err := m.dueServices(ctx)
+		at := k.now()
+		due, err := k.dueServices(ctx)
+		pause := maxKeepPause
 		if err != nil {
-			pause = backOff(leastKeepPause, mostKeepPause, failures)
+			pause = backOff(minKeepPause, maxKeepPause, failures)
 			failures++
-			if ctx.Err() == nil && !errors.Is(err, ErrClosed) {
-				m.opts.Logger.WarnContext(ctx, "keeper: what is due could not be read", "error", err)
-			}
+			k.warnUnlessOver(ctx, err, "", "keeper: the due times could not be read")
 		} else {
 			failures = 0
-		}
-		for name, dueIn := range due {
-			if dueIn > 0 {
-				pause = min(pause, max(dueIn, leastKeepPause))
-				continue
-			}
-			pause = min(pause, leastKeepPause)
-			l := m.lane(name)
-			if l.behind() {
-				pause = min(pause, catchUpKeepPause)
-			}
-			if l.enter() {
-				go func() {
-					defer l.leave()
-					if _, err := l.run(ctx, at+dueIn, false); err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
-						m.opts.Logger.WarnContext(ctx, "keeper: what is due could not be claimed", "service", name, "error", err)
-					}
-				}()
+			for service, dueIn := range due {
+				pause = min(pause, k.keepService(ctx, service, at.add(dueIn)))
 			}
 		}
-		next := time.NewTimer(pause*3/4 + rand.N(pause/2))
-		select {
-		case <-next.C:
-		case <-ctx.Done():
-			next.Stop()
-			return context.Cause(ctx)
-		case <-m.closing:
-			next.Stop()
-			return ErrClosed
+		if err := k.wait(ctx, pause*3/4+rand.N(pause/2), nil); err != nil {
+			return err
 		}
 	}
 }
 
-// RefreshDue is one pass of [Manager.Keep], for a cron job: it renews what is due now, waits for the exchanges to end
-// and returns what they came to, for each service of which something was due. A provider that is down is left for the
-// next pass. A result that cannot be stored for longer than StoreTimeout is not waited for, and counted in Exchanging.
-//
-// The error joins those of the store, service by service; that of ctx; [ErrClosed]. Exchanges that failed are counted
-// and logged. Exchanges that are under way when ctx ends go on; [Manager.Close] waits for them.
-func (m *Manager) RefreshDue(ctx context.Context) (map[string]Kept, error) {
-	at := m.now()
-	due, err := m.dueServices(ctx)
-	if err != nil {
-		return nil, err
+// keepService has the service's worker make a pass if its first credential is due by now, and
+// returns the pause until the service should be looked at again.
+func (k *Keeper) keepService(
+	ctx context.Context, service string, first moment,
+) (pause time.Duration) {
+	if dueIn := k.until(first); dueIn > 0 {
+		return max(dueIn, minKeepPause)
 	}
-	kept := make(map[string]Kept)
-	var mu sync.Mutex // guards kept and err
-	var passes sync.WaitGroup
-	for name, dueIn := range due {
-		if dueIn > 0 {
-			continue
-		}
-		passes.Go(func() {
-			k, passErr := m.lane(name).run(ctx, at+dueIn, true)
-			mu.Lock()
-			defer mu.Unlock()
-			kept[name] = k
-			if passErr != nil {
-				err = errors.Join(err, fmt.Errorf("service %q: %w", name, passErr))
-			}
-		})
+	w := k.hire(service)
+	pause = minKeepPause
+	begins, catchingUp := w.beginKeeping()
+	if catchingUp {
+		pause = catchUpKeepPause
 	}
-	ended := make(chan struct{})
+	if !begins {
+		k.leave(w)
+		return pause
+	}
 	go func() {
-		passes.Wait()
-		close(ended)
+		defer k.leave(w)
+		defer w.endKeeping()
+		err := (&pass{worker: w, first: first, began: k.now()}).run(ctx)
+		k.warnUnlessOver(ctx, err, service, "keeper: due credentials could not be claimed")
 	}()
-	select {
-	case <-ended:
-		return kept, err
-	case <-ctx.Done():
-		mu.Lock()
-		defer mu.Unlock()
-		return maps.Clone(kept), context.Cause(ctx)
+	return pause
+}
+
+func (k *Keeper) warnUnlessOver(ctx context.Context, err error, service, text string) {
+	if err != nil && ctx.Err() == nil && !k.isClosing() {
+		k.log.warn(ctx, service, text, "error", err)
 	}
 }
 
-// Kept returns what Keep and RefreshDue have done in this process so far, for each service that something was due of.
-func (m *Manager) Kept() map[string]Kept {
-	m.keeper.mu.Lock()
-	lanes := maps.Clone(m.keeper.lanes)
-	m.keeper.mu.Unlock()
-	kept := make(map[string]Kept, len(lanes))
-	for name, l := range lanes {
-		kept[name] = l.sum()
+// Stats returns what Run and RunOnce have done in this process so far, for each service of which
+// something was due. Of services that have left the store, the last thousand are named; the figures
+// of the others are added up under the empty name.
+func (k *Keeper) Stats() map[string]KeeperStats {
+	k.mu.Lock()
+	workers, gone := maps.Clone(k.workers), k.gone
+	k.mu.Unlock()
+	stats := make(map[string]KeeperStats, len(workers)+1)
+	for name, w := range workers {
+		stats[name] = w.stats()
 	}
-	return kept
+	if gone != (KeeperStats{}) {
+		stats[""] = gone
+	}
+	return stats
 }
 
-func (m *Manager) dueServices(ctx context.Context) (map[string]time.Duration, error) {
-	if m.isClosing() {
+// dueServices asks the store when the first credential of each service is due, and tells the
+// workers. Close waits for it.
+func (k *Keeper) dueServices(ctx context.Context) (map[string]time.Duration, error) {
+	if !k.begin() {
 		return nil, ErrClosed
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.opts.StoreTimeout)
-	defer cancel()
-	due, err := m.store.DueServices(ctx)
+	defer k.inflight.Done()
+	asked := k.now()
+	due, err := k.store.DueServices(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("what is due: %w", err)
+		return nil, fmt.Errorf("read the due times: %w", err)
 	}
+	k.observe(due, asked)
 	return due, nil
+}
+
+// hire returns the service's worker for one pass, which ends with leave.
+func (k *Keeper) hire(service string) *worker {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w, ok := k.workers[service]
+	if !ok {
+		w = &worker{
+			engine: k.engine, sources: k.sources, defaults: k.defaults, name: service,
+			changed: make(chan struct{}),
+		}
+		k.workers[service] = w
+	}
+	w.passes++
+	return w
+}
+
+func (k *Keeper) leave(w *worker) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	w.passes--
+}
+
+// maxIdleWorkers is how many services that have left the store are remembered one by one.
+const maxIdleWorkers = 1000
+
+// observe tells the workers when the first credential of their services is due, and forgets the
+// workers that have been without a credential for longest, where they are many: tenants come and
+// go.
+func (k *Keeper) observe(due map[string]time.Duration, asked moment) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var idle []*worker
+	for service, w := range k.workers {
+		dueIn, ok := due[service]
+		if ok {
+			w.seenAt = asked
+		}
+		if !ok || dueIn > 0 {
+			w.nothingDue()
+		}
+		if !ok && w.passes == 0 && w.stats().Exchanging == 0 {
+			idle = append(idle, w)
+		}
+	}
+	excess := len(idle) - maxIdleWorkers
+	if excess <= 0 {
+		return
+	}
+	slices.SortFunc(idle, func(a, b *worker) int { return cmp.Compare(a.seenAt, b.seenAt) })
+	for _, w := range idle[:excess] {
+		sum := w.stats()
+		sum.ProviderDown, sum.MassDeath, sum.UnknownService = false, false, false
+		k.gone = k.gone.plus(sum)
+		delete(k.workers, w.name)
+	}
+}
+
+// Format implements [fmt.Formatter]: no verb shows more than the holder's name. The fields lead
+// to the client secrets of the program's refreshers.
+func (k *Keeper) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, "credentials.Keeper of "+k.holder())
 }

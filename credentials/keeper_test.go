@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
-	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
-	"github.com/latchkey-go/latchkey/credentials/memstore"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
 // keeps has the process keep until the test ends, or stop is called.
@@ -23,8 +21,8 @@ func (p *process) keeps() (stop func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := p.Keep(ctx); err == nil {
-			p.w.Error("Keep returned nil")
+		if err := p.keeper.Run(ctx); err == nil {
+			p.w.Error("Run returned nil")
 		}
 	}()
 	return func() {
@@ -47,22 +45,25 @@ func (w *world) spread(keys []credentials.Key, over time.Duration) {
 	w.Helper()
 	for i, key := range keys {
 		lifetime := 25*time.Minute + time.Duration(i+1)*over/time.Duration(len(keys))
-		w.put(key, credentials.Grant{Token: secret("put-" + key.Account), RefreshToken: secret("seed"), Lifetime: lifetime})
+		w.put(key, credentials.Grant{
+			AccessToken: secret("put-" + key.Account), RefreshToken: secret("seed-" + key.String()), Lifetime: lifetime,
+		})
 	}
 }
 
 // renewals returns how many exchanges the processes' keepers made.
 func renewals(processes []*process, service string) (n int) {
 	for _, p := range processes {
-		n += p.Kept()[service].Renewed
+		n += p.keeper.Stats()[service].Renewed
 	}
 	return n
 }
 
-// While somebody keeps, nothing expires, nobody waits, and each expiry costs one exchange, however many keep.
+// While somebody keeps, nothing expires, nobody waits, and each expiry costs one exchange, however
+// many keep.
 func TestKeep(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.provider.lifetime = time.Hour
+		w.provider.Lifetime = time.Hour
 		keys := accounts("github", 120)
 		w.spread(keys, time.Hour)
 		processes := w.starts(3)
@@ -85,7 +86,7 @@ func TestKeep(t *testing.T) {
 		synctest.Wait()
 		made, counted := len(w.provider.record()), 0
 		for _, p := range processes {
-			k := p.Kept()["github"]
+			k := p.keeper.Stats()["github"]
 			counted += k.Renewed + k.Exchanging
 		}
 		if counted > made || counted < made*9/10 { // callers may come first
@@ -96,7 +97,7 @@ func TestKeep(t *testing.T) {
 			w.Errorf("the provider got %d calls for %d accounts in 5 hours", made, len(keys))
 		}
 		for _, p := range processes {
-			if n := p.Kept()["github"].Renewed; n == 0 {
+			if n := p.keeper.Stats()["github"].Renewed; n == 0 {
 				w.Errorf("process %s had no share in the work", p.name)
 			}
 		}
@@ -113,7 +114,7 @@ func TestKeepersShareTheWork(t *testing.T) {
 			defer p.keeps()()
 		}
 		w.reaches(time.Minute)
-		calls := w.calls(len(keys))
+		calls := w.presented(len(keys))
 		if n := renewals(processes, "github"); n != len(keys) {
 			w.Errorf("the keepers count %d exchanges", n)
 		}
@@ -139,16 +140,16 @@ func TestKeepReachesTheCache(t *testing.T) {
 		p.ask(alice).is("put-alice")
 		defer p.keeps()()
 		w.reaches(55*time.Minute + 15*time.Second)
-		w.calls(1)
-		looks := p.store.count("Get")
+		w.presented(1)
+		looks := p.store.Count(testkit.Get)
 		p.ask(alice).is("access-alice-1")
-		if n := p.store.count("Get"); n != looks {
+		if n := p.store.Count(testkit.Get); n != looks {
 			w.Errorf("the store was read for it")
 		}
 	})
 }
 
-// What one process does not know is left for those that do, and keeps nobody.
+// A service that one process does not know is left to those that do, and keeps nobody.
 func TestKeepLeavesUnknownServices(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(accounts("another", 50)...)
@@ -157,27 +158,22 @@ func TestKeepLeavesUnknownServices(t *testing.T) {
 		stop := p.keeps()
 		w.reaches(30 * time.Second)
 		stop()
-		w.calls(50)
+		w.presented(50)
 		for _, key := range accounts("another", 50) {
 			if c := w.row(key); c.Version != 1 {
 				w.Fatalf("%s was touched", key)
 			}
 		}
-		if k := p.Kept()["another"]; !k.Unknown || k.Renewed+k.Failed+k.Exchanging != 0 {
+		if k := p.keeper.Stats()["another"]; !k.UnknownService || k.Renewed+k.Failed+k.Exchanging != 0 {
 			w.Errorf("got %+v of the service that it does not know", k)
 		}
-		m, err := credentials.NewManager(w.db, credentials.Services{"another": {Refresher: w.provider}}, nil)
-		if err != nil {
-			w.Fatal(err)
-		}
-		defer m.Close(w.Context())
-		if kept, err := m.RefreshDue(w.Context()); err != nil || kept["another"].Renewed != 50 {
+		if kept, err := w.start("Q", w.everywhere).keeper.RunOnce(w.Context()); err != nil || kept["another"].Renewed != 50 {
 			w.Errorf("got %+v, error %v", kept, err)
 		}
 	})
 }
 
-func TestRefreshDue(t *testing.T) {
+func TestRunOnce(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(accounts("github", 40)...)
 		w.anHour(carol)
@@ -185,78 +181,54 @@ func TestRefreshDue(t *testing.T) {
 		w.seed(dead)
 		w.provider.authorized(dead, "another")
 		p := w.start("P")
-		kept, err := p.RefreshDue(w.Context())
-		if want := map[string]credentials.Kept{"github": {Renewed: 40, Rejected: 1}}; err != nil || !maps.Equal(kept, want) {
+		kept, err := p.keeper.RunOnce(w.Context())
+		if want := map[string]credentials.KeeperStats{"github": {Renewed: 40, Dead: 1}}; err != nil || !maps.Equal(kept, want) {
 			w.Errorf("got %+v, error %v; want %+v", kept, err, want)
 		}
-		w.calls(41)
-		if kept, err := p.RefreshDue(w.Context()); err != nil || len(kept) != 0 {
+		w.presented(41)
+		if kept, err := p.keeper.RunOnce(w.Context()); err != nil || len(kept) != 0 {
 			w.Errorf("the second pass did %+v, error %v", kept, err)
 		}
 		w.reaches(56 * time.Minute)
-		if kept, err := p.RefreshDue(w.Context()); err != nil || kept["xero"].Renewed != 1 {
+		if kept, err := p.keeper.RunOnce(w.Context()); err != nil || kept["xero"].Renewed != 1 {
 			w.Errorf("got %+v, error %v", kept, err)
 		}
-		if total := p.Kept(); total["github"].Rejected != 1 || total["xero"].Renewed != 1 {
+		if total := p.keeper.Stats(); total["github"].Dead != 1 || total["xero"].Renewed != 1 {
 			w.Errorf("in all it counts %+v", total)
 		}
 
-		p.store.down(true)
-		if _, err := p.RefreshDue(w.Context()); !errors.Is(err, credentials.ErrUnavailable) {
+		p.store.Down(true)
+		if _, err := p.keeper.RunOnce(w.Context()); !errors.Is(err, credentials.ErrUnavailable) {
 			w.Errorf("with the store down: got error %v", err)
 		}
-		p.store.heal()
+		p.store.Heal()
 		ended, cancel := context.WithCancel(w.Context())
 		cancel()
 		w.reaches(2 * time.Hour)
-		if _, err := p.RefreshDue(ended); !errors.Is(err, context.Canceled) {
+		if _, err := p.keeper.RunOnce(ended); !errors.Is(err, context.Canceled) {
 			w.Errorf("with its context ended: got error %v", err)
 		}
-		if err := p.Close(w.Context()); err != nil {
-			w.Error(err)
-		}
-		if _, err := p.RefreshDue(w.Context()); !errors.Is(err, credentials.ErrClosed) {
+		p.mustClose()
+		if _, err := p.keeper.RunOnce(w.Context()); !errors.Is(err, credentials.ErrClosed) {
 			w.Errorf("closed: got error %v", err)
 		}
 	})
 }
 
-func TestKeepRate(t *testing.T) {
-	for _, rate := range []float64{0.5, 3, 40} {
-		t.Run(fmt.Sprint(rate), func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.seed(accounts("github", 400)...)
-				defer w.start("P", func(s *setup) { s.service.KeepRate = rate }).keeps()()
-				w.reaches(2 * time.Minute)
-				calls := w.provider.record()
-				if want := min(120*rate, 400); float64(len(calls)) < want-rate-2 {
-					w.Errorf("got %d exchanges in 2 minutes, want about %g", len(calls), want)
-				}
-				for i, c := range calls {
-					if i > 0 {
-						if gap := c.Began.Sub(calls[i-1].Began); gap < time.Duration(0.99*float64(time.Second)/rate) {
-							w.Fatalf("exchange %d follows %v after the one before", i, gap)
-						}
-					}
-				}
-			})
-		})
-	}
-}
-
-// A claim whose reply was lost is found again: its leases do not lapse, and nothing counts as interrupted.
+// A claim whose reply was lost is found again: its leases do not lapse, and nothing counts as
+// interrupted.
 func TestKeepFindsClaimsWhoseReplyWasLost(t *testing.T) {
 	inWorld(t, func(w *world) {
 		keys := accounts("github", 10)
 		w.seed(keys...)
-		p := w.start("P", func(s *setup) { s.service.Replay = credentials.NeverReplay })
-		p.store.on("ClaimDue", nil, once(refuse))
+		p := w.start("P", neverReplay)
+		p.store.After(testkit.ClaimDue, testkit.Once(testkit.Refuse))
 		stop := p.keeps()
 		w.reaches(20 * time.Second)
 		stop()
-		w.calls(len(keys))
+		w.presented(len(keys))
 		for _, key := range keys {
-			if c := w.row(key); c.State(credentials.Secret{}) != credentials.Fresh {
+			if c := w.row(key); c.State(credentials.Claim{}) != credentials.StateFresh {
 				w.Errorf("%s: %+v", key, c.Failure)
 			}
 		}
@@ -267,16 +239,16 @@ func TestKeepWhileTheStoreIsDown(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(accounts("github", 10)...)
 		p := w.start("P")
-		p.store.down(true)
+		p.store.Down(true)
 		stop := p.keeps()
 		w.reaches(time.Minute)
-		if n := p.store.count("DueServices"); n < 4 || n > 60 {
+		if n := p.store.Count(testkit.DueServices); n < 4 || n > 60 {
 			w.Errorf("the store was asked %d times in a minute", n)
 		}
-		p.store.heal()
+		p.store.Heal()
 		w.reaches(90 * time.Second)
 		stop()
-		w.calls(10)
+		w.presented(10)
 		if !strings.Contains(w.logs.String(), "keeper") {
 			w.Error("nothing was logged of it")
 		}
@@ -290,13 +262,11 @@ func TestCloseWhileKeeping(t *testing.T) {
 		w.seed(keys...)
 		p := w.start("P", func(s *setup) { s.service.KeepRate = 10 })
 		ended := make(chan error, 1)
-		go func() { ended <- p.Keep(context.Background()) }()
+		go func() { ended <- p.keeper.Run(context.Background()) }()
 		w.reaches(350 * time.Millisecond)
-		if err := p.Close(w.Context()); err != nil {
-			w.Error(err)
-		}
+		p.mustClose()
 		if err := <-ended; !errors.Is(err, credentials.ErrClosed) {
-			w.Errorf("Keep returned %v", err)
+			w.Errorf("Run returned %v", err)
 		}
 		saved := 0
 		for _, key := range keys {
@@ -304,7 +274,7 @@ func TestCloseWhileKeeping(t *testing.T) {
 			if c.Lease.ID != "" || c.Interrupted.By != "" {
 				w.Errorf("%s is left with %+v, %+v", key, c.Lease, c.Interrupted)
 			}
-			if !c.Token.IsZero() {
+			if !c.AccessToken.IsZero() {
 				saved++
 			}
 		}
@@ -314,55 +284,66 @@ func TestCloseWhileKeeping(t *testing.T) {
 	})
 }
 
-func TestKeepBadInput(t *testing.T) {
-	refresher := credentials.RefresherFunc(func(context.Context, credentials.Credential) (credentials.Grant, error) {
-		return credentials.Grant{}, nil
-	})
-	for _, test := range []struct {
-		service credentials.Service
-		want    string
-	}{
-		{credentials.Service{RefreshAhead: -1}, "RefreshAhead is -1ns"},
-		{credentials.Service{RefreshAhead: time.Hour, DefaultLifetime: time.Hour}, "due before it is issued"},
-		{credentials.Service{KeepAlive: -time.Hour}, "KeepAlive is -1h0m0s"},
-		{credentials.Service{KeepAlive: time.Second}, "KeepAlive is 1s"},
-		{credentials.Service{KeepParallel: -1}, "KeepParallel is -1"},
-		{credentials.Service{KeepRate: -1}, "KeepRate is -1"},
-		{credentials.Service{KeepRate: math.NaN()}, "KeepRate is NaN"},
-		{credentials.Service{KeepRate: math.Inf(1)}, "KeepRate is +Inf"},
-	} {
-		test.service.Refresher = refresher
-		_, err := credentials.NewManager(memstore.New(), credentials.Services{"github": test.service}, nil)
-		if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), `"github"`) {
-			t.Errorf("got error %v; want one of %q about %q", err, "github", test.want)
-		}
-	}
-}
-
 // A service whose refresher is slow to be found keeps nobody else.
 func TestKeepWithAFinderThatHangs(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(accounts("github", 5)...)
 		w.seed(accounts("stuck", 5)...)
-		find := credentials.ServicesFunc(func(ctx context.Context, name string) (credentials.Service, error) {
+		stop := w.start("P", finding(func(ctx context.Context, name string) (credentials.Service, error) {
 			if name == "stuck" {
 				<-ctx.Done()
 				return credentials.Service{}, ctx.Err()
 			}
 			return credentials.Service{Refresher: w.provider}, nil
-		})
-		m, err := credentials.NewManager(w.db, find, &credentials.Options{Logger: slog.New(slog.NewTextHandler(w.logs, nil))})
-		if err != nil {
-			w.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(w.Context())
-		go func() { _ = m.Keep(ctx) }()
+		})).keeps()
 		w.reaches(2 * time.Second)
-		w.calls(5)
-		cancel()
-		synctest.Wait()
-		if err := m.Close(w.Context()); err != nil {
-			w.Error(err)
+		w.presented(5)
+		stop()
+	})
+}
+
+// Where the access token does not end, KeepAlive is what keeps an idle grant from ending.
+func TestKeepAlive(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.put(alice, credentials.Grant{RefreshToken: secret("seed")})
+		w.provider.Lifetime = 365 * time.Hour
+		p := w.start("P", func(s *setup) { s.service.KeepAlive = 20 * time.Hour })
+		defer p.keeps()()
+		w.reaches(101 * time.Hour)
+		calls := w.presented(6) // at once, and every 20 hours
+		for i := 1; i < len(calls); i++ {
+			if idle := calls[i].Began.Sub(calls[i-1].Began); idle > 20*time.Hour+time.Minute {
+				w.Errorf("the refresh token was idle for %v", idle)
+			}
 		}
+	})
+}
+
+// A refresh token whose own end is known is presented before it, whatever the access token's life.
+func TestRefreshTokenIsRenewedBeforeItsEnd(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.put(alice, credentials.Grant{AccessToken: secret("put-alice"), RefreshToken: secret("seed"), RefreshLifetime: 10 * time.Hour})
+		w.provider.Lifetime, w.provider.refreshLifetime = 90*time.Hour, 30*time.Hour
+		p := w.start("P")
+		defer p.keeps()()
+		w.reaches(10*time.Hour - time.Minute)
+		w.presented(1)
+		w.reaches(40*time.Hour - 6*time.Minute)
+		calls := w.presented(2)
+		if life := calls[1].Began.Sub(calls[0].Began); life > 30*time.Hour-5*time.Minute+time.Minute || life < 30*time.Hour-6*time.Minute {
+			w.Errorf("the second refresh token of 30 hours was presented after %v", life)
+		}
+	})
+}
+
+// One that the provider does not send again, nor an end with it, is no reason for another exchange.
+func TestRefreshTokenThatKeepsItsEnd(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.put(alice, credentials.Grant{AccessToken: secret("put-alice"), RefreshToken: secret("seed"), RefreshLifetime: 10 * time.Hour})
+		w.provider.Lifetime, w.provider.Keep = 90*time.Hour, true
+		p := w.start("P")
+		defer p.keeps()()
+		w.reaches(60 * time.Hour)
+		w.presented(1)
 	})
 }

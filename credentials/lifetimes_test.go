@@ -4,111 +4,102 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"sync/atomic"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
-	"github.com/latchkey-go/latchkey/credentials/memstore"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
-// What becomes of the lifetimes that providers give, counted from when the request was sent.
+// lifetimeLatency is how long each exchange of lifetimes takes.
+const lifetimeLatency = 2 * time.Second
+
+// lifetimes are those of tokens as a provider gives them, each with the ends that are stored.
+var lifetimes = []struct {
+	name     string
+	lifetime time.Duration
+	service  credentials.Service
+	expires  time.Duration // after the save; Never for a token that does not expire
+	due      time.Duration
+}{
+	{name: "an hour", lifetime: time.Hour, expires: time.Hour - lifetimeLatency, due: 55*time.Minute - lifetimeLatency},
+	{name: "ten minutes", lifetime: 10 * time.Minute, expires: 598 * time.Second, due: 598 * time.Second * 4 / 5},
+	{name: "not said", expires: credentials.Never, due: credentials.Never},
+	{name: "not said, but documented", service: credentials.Service{DefaultLifetime: time.Hour},
+		expires: time.Hour - lifetimeLatency, due: 55*time.Minute - lifetimeLatency},
+	{name: "said, and documented otherwise", lifetime: time.Hour, service: credentials.Service{DefaultLifetime: time.Minute},
+		expires: time.Hour - lifetimeLatency, due: 55*time.Minute - lifetimeLatency},
+	{name: "negative", lifetime: -time.Hour, expires: time.Second, due: time.Second * 4 / 5},
+	{name: "most negative", lifetime: math.MinInt64, expires: time.Second, due: time.Second * 4 / 5},
+	{name: "for ever", lifetime: credentials.Never, expires: credentials.Never, due: credentials.Never},
+	{name: "nearly for ever", lifetime: credentials.Never - 1, expires: credentials.Never - 1 - lifetimeLatency,
+		due: credentials.Never - 1 - lifetimeLatency - 5*time.Minute},
+	{name: "renewed a minute ahead", lifetime: time.Hour, service: credentials.Service{RefreshAhead: time.Minute},
+		expires: time.Hour - lifetimeLatency, due: 59*time.Minute - lifetimeLatency},
+	{name: "renewed ahead of half its life", lifetime: time.Hour, service: credentials.Service{RefreshAhead: 2 * time.Hour},
+		expires: time.Hour - lifetimeLatency, due: (time.Hour - lifetimeLatency) / 2},
+	{name: "renewed ahead of what has no end", service: credentials.Service{RefreshAhead: time.Hour},
+		expires: credentials.Never, due: credentials.Never},
+}
+
+// Lifetimes that providers give count from when the request was sent, within bounds.
 func TestLifetimes(t *testing.T) {
-	const latency = 2 * time.Second
-	for _, test := range []struct {
-		name     string
-		lifetime time.Duration
-		service  credentials.Service
-		expires  time.Duration // after the save; Never for a token that does not expire
-		due      time.Duration
-	}{
-		{name: "an hour", lifetime: time.Hour, expires: time.Hour - latency, due: 55*time.Minute - latency},
-		{name: "ten minutes", lifetime: 10 * time.Minute, expires: 598 * time.Second, due: 598 * time.Second * 4 / 5},
-		{name: "not said", expires: credentials.Never, due: credentials.Never},
-		{name: "not said, but documented", service: credentials.Service{DefaultLifetime: time.Hour},
-			expires: time.Hour - latency, due: 55*time.Minute - latency},
-		{name: "said, and documented otherwise", lifetime: time.Hour, service: credentials.Service{DefaultLifetime: time.Minute},
-			expires: time.Hour - latency, due: 55*time.Minute - latency},
-		{name: "negative", lifetime: -time.Hour, expires: time.Second, due: time.Second * 4 / 5},
-		{name: "most negative", lifetime: math.MinInt64, expires: time.Second, due: time.Second * 4 / 5},
-		{name: "tiny", lifetime: 1, expires: time.Second, due: time.Second * 4 / 5},
-		{name: "shorter than the exchange", lifetime: latency, expires: time.Second, due: time.Second * 4 / 5},
-		{name: "for ever", lifetime: credentials.Never, expires: credentials.Never, due: credentials.Never},
-		{name: "nearly for ever", lifetime: credentials.Never - 1, expires: credentials.Never - 1 - latency,
-			due: credentials.Never - 1 - latency - 5*time.Minute},
-		{name: "renewed a minute ahead", lifetime: time.Hour, service: credentials.Service{RefreshAhead: time.Minute},
-			expires: time.Hour - latency, due: 59*time.Minute - latency},
-		{name: "renewed ahead of half its life", lifetime: time.Hour, service: credentials.Service{RefreshAhead: 2 * time.Hour},
-			expires: time.Hour - latency, due: (time.Hour - latency) / 2},
-		{name: "renewed ahead of what has no end", service: credentials.Service{RefreshAhead: time.Hour},
-			expires: credentials.Never, due: credentials.Never},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.seed(alice)
-				w.provider.script = func(_ context.Context, _ credentials.Credential, n int) (credentials.Grant, error) {
-					time.Sleep(latency)
-					return credentials.Grant{Token: secret(fmt.Sprint("access ", n)), Lifetime: test.lifetime}, nil
+	for _, test := range lifetimes {
+		inWorldOf(t, test.name, func(w *world) {
+			w.seed(alice)
+			w.provider.script = func(_ context.Context, _ credentials.RefreshInput, n int) (credentials.Grant, error) {
+				time.Sleep(lifetimeLatency)
+				return credentials.Grant{AccessToken: secret(fmt.Sprint("access ", n)), Lifetime: test.lifetime}, nil
+			}
+			test.service.Refresher = w.provider
+			p := w.start("P", func(s *setup) { s.service = test.service })
+			token := p.mustGet(alice)
+			row := w.row(alice)
+			if row.ExpiresIn != test.expires || row.DueIn != test.due {
+				w.Errorf("the row expires in %v, due in %v; want %v, %v", row.ExpiresIn, row.DueIn, test.expires, test.due)
+			}
+			if row.Refreshed.Took != lifetimeLatency || row.Refreshed.By != "P" {
+				w.Errorf("the row was refreshed by %q in %v", row.Refreshed.By, row.Refreshed.Took)
+			}
+			if test.expires == credentials.Never {
+				if !token.Expiry.IsZero() {
+					w.Errorf("the token's expiry is %v, want none", token.Expiry)
 				}
-				test.service.Refresher = w.provider
-				p := w.start("P", func(s *setup) { s.service = test.service })
-				token := p.mustGet(alice)
-				row := w.row(alice)
-				if row.ExpiresIn != test.expires || row.DueIn != test.due {
-					w.Errorf("the row expires in %v, due in %v; want %v, %v", row.ExpiresIn, row.DueIn, test.expires, test.due)
-				}
-				if row.Refreshed.Took != latency || row.Refreshed.By != "P" {
-					w.Errorf("the row was refreshed by %q in %v", row.Refreshed.By, row.Refreshed.Took)
-				}
-				if test.expires == credentials.Never {
-					if !token.Expiry.IsZero() {
-						w.Errorf("the token's expiry is %v, want none", token.Expiry)
-					}
-					time.Sleep(1000 * time.Hour)
-					p.ask(alice).is("access 1")
-					w.calls(1)
-					return
-				}
-				if got := time.Until(token.Expiry); got != test.expires {
-					w.Errorf("the token expires in %v, want %v", got, test.expires)
-				}
-				if test.expires > 24*time.Hour {
-					return
-				}
-				time.Sleep(test.expires - 1)
+				time.Sleep(1000 * time.Hour)
 				p.ask(alice).is("access 1")
-				time.Sleep(time.Nanosecond)
-				p.ask(alice).is("access 2")
-			})
+				w.presented(1)
+				return
+			}
+			if got := time.Until(token.Expiry); got != test.expires {
+				w.Errorf("the token expires in %v, want %v", got, test.expires)
+			}
+			if test.expires > 24*time.Hour {
+				return
+			}
+			time.Sleep(test.expires - 1)
+			p.ask(alice).is("access 1")
+			time.Sleep(time.Nanosecond)
+			p.ask(alice).is("access 2")
 		})
 	}
 }
 
-// What does not end does not begin to when the save has to be repeated.
+// A token that does not end still does not when the save has to be repeated.
 func TestNoEndOutlivesARepeatedSave(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
-		w.provider.script = func(context.Context, credentials.Credential, int) (credentials.Grant, error) {
-			return credentials.Grant{Token: secret("access")}, nil
+		w.provider.script = func(context.Context, credentials.RefreshInput, int) (credentials.Grant, error) {
+			return credentials.Grant{AccessToken: secret("access")}, nil
 		}
 		p := w.start("P")
-		p.store.on("Save", once(refuse), nil)
+		p.store.Before(testkit.Save, testkit.Once(testkit.Refuse))
 		p.ask(alice).is("access")
 		if c := w.row(alice); c.ExpiresIn != credentials.Never || c.RefreshExpiresIn != credentials.Never || c.DueIn != credentials.Never {
 			w.Errorf("the row expires in %v, its refresh token in %v, and it is due in %v", c.ExpiresIn, c.RefreshExpiresIn, c.DueIn)
 		}
 	})
-}
-
-// stoppedInSave is the store of a process that is stopped in a save, which takes effect when it goes on.
-type stoppedInSave struct {
-	*memstore.Store
-	meanwhile func()
-}
-
-func (s stoppedInSave) Save(ctx context.Context, fence credentials.Fence, renewal credentials.Renewal) error {
-	s.meanwhile()
-	return s.Store.Save(context.WithoutCancel(ctx), fence, renewal)
 }
 
 // However long a save is on its way, its token ends when it was going to.
@@ -117,94 +108,85 @@ func TestSlowSaveMakesNoTokenLiveLonger(t *testing.T) {
 		"nobody else came": func(*world) { time.Sleep(40 * time.Minute) },
 		"somebody else has claimed": func(w *world) {
 			time.Sleep(40 * time.Minute)
-			claim := credentials.Claim{ID: "other", Holder: "Q", Lease: time.Hour}
+			claim := credentials.Claim{ID: "other", Holder: "Q", Lease: time.Hour, TakeOver: w.row(alice).Lease.ID}
 			if c, err := w.db.Claim(w.Context(), alice, claim); err != nil || c.Lease.ID != claim.ID {
 				w.Errorf("the other's claim: lease of %q, error %v", c.Lease.Holder, err)
 			}
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.seed(alice)
-				store := stoppedInSave{w.db, func() { meanwhile(w) }}
-				m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: w.provider}}, nil)
-				if err != nil {
-					w.Fatal(err)
+		inWorldOf(t, name, func(w *world) {
+			w.seed(alice)
+			p := w.start("P")
+			p.store.Through(testkit.StoreFunc(func(ctx context.Context, call *testkit.Call) error {
+				if call.Method == testkit.Save { // the process is stopped, and the save takes effect
+					meanwhile(w)
 				}
-				if _, err := m.Token(w.Context(), alice); err != nil {
-					w.Error(err)
-				}
-				if got, most := w.row(alice).ExpiresIn, time.Hour-40*time.Minute; got > most || got < most-time.Minute {
-					w.Errorf("the stored token expires in %v, want %v at most: it lives for an hour, and saving it took 40 minutes", got, most)
-				}
-			})
+				return call.Do(context.WithoutCancel(ctx), w.db)
+			}))
+			p.mustGet(alice)
+			if got, most := w.row(alice).ExpiresIn, time.Hour-40*time.Minute; got > most || got < most-time.Minute {
+				w.Errorf("the stored token expires in %v, want %v at most: it lives for an hour, and saving it took 40 minutes", got, most)
+			}
 		})
 	}
 }
 
-// forgetful is the store after a fail-over that forgot a save: the row has another token under the same version.
-type forgetful struct {
-	*memstore.Store
-	forgot atomic.Bool
-}
-
-func (s *forgetful) Get(ctx context.Context, key credentials.Key) (credentials.Credential, error) {
-	c, err := s.Store.Get(ctx, key)
-	if s.forgot.Load() {
-		c.Token = secret("another")
-		c.ExpiresIn -= time.Minute
+// A token whose life ended during its exchange is served to nobody. The callers get an error that
+// says so, and the refresh token is not presented again and again.
+func TestTokenThatEndsDuringItsExchange(t *testing.T) {
+	for _, lifetime := range []time.Duration{1, time.Second, lifetimeLatency} {
+		inWorldOf(t, lifetime.String(), func(w *world) {
+			w.seed(alice)
+			w.provider.script = func(context.Context, credentials.RefreshInput, int) (credentials.Grant, error) {
+				time.Sleep(lifetimeLatency)
+				return credentials.Grant{AccessToken: secret("brief"), Lifetime: lifetime}, nil
+			}
+			err := w.start("P").ask(alice).fails(credentials.ErrUnavailable)
+			if !strings.Contains(err.Error(), "had expired when it was stored") {
+				w.Errorf("got error %v, want the reason", err)
+			}
+			w.presented(3)
+		})
 	}
-	return c, err
 }
 
-// A token is not taken for the cached one since their versions are the same.
+// A token is not taken for the cached one since their versions are the same: a fail-over forgot a
+// save, and the row has another token under the same version.
 func TestTokenOfARepeatedVersion(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
-		store := &forgetful{Store: w.db}
-		m, err := credentials.NewManager(store, credentials.Services{"github": {Refresher: w.provider}}, nil)
-		if err != nil {
-			w.Fatal(err)
-		}
-		for range 2 { // the first of the later calls has the row looked at
-			if _, err := m.Token(w.Context(), alice); err != nil {
-				w.Fatal(err)
-			}
-			store.forgot.Store(true)
+		p := w.start("P")
+		p.mustGet(alice)
+		p.store.After(testkit.Get, func(_ context.Context, call *testkit.Call) error {
+			call.Credential.AccessToken = secret("another")
+			call.Credential.ExpiresIn -= time.Minute
+			return nil
+		})
+		for range 16 { // looks, of which each sees the version that it knows
 			time.Sleep(credentials.DefaultRecheck)
+			p.mustGet(alice)
 		}
-		if token, err := m.Token(w.Context(), alice); err != nil || token.Value.Reveal() != mark+"-another" {
-			w.Errorf("got token %q, error %v, want the row's", token.Value.Reveal(), err)
-		}
+		p.ask(alice).is("another")
 	})
 }
 
-// endless is a store that says of a token which is not there that it does not end.
-type endless struct{ *memstore.Store }
-
-func (s endless) Get(ctx context.Context, key credentials.Key) (credentials.Credential, error) {
-	c, err := s.Store.Get(ctx, key)
-	if c.Token.IsZero() {
-		c.ExpiresIn = credentials.Never
-	}
-	return c, err
-}
-
+// A store may say of a token which is absent that it does not end.
 func TestNoTokenIsNoEndlessToken(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
-		m, err := credentials.NewManager(endless{w.db}, credentials.Services{"github": {Refresher: w.provider}}, nil)
-		if err != nil {
-			w.Fatal(err)
-		}
-		if token, err := m.Token(w.Context(), alice); err != nil || token.Value.Reveal() != mark+"-access-alice-1" {
-			w.Errorf("got token %v, error %v", token.Value, err)
-		}
+		p := w.start("P")
+		p.store.After(testkit.Get, func(_ context.Context, call *testkit.Call) error {
+			if call.Credential.AccessToken.IsZero() {
+				call.Credential.ExpiresIn = credentials.Never
+			}
+			return nil
+		})
+		p.ask(alice).is("access-alice-1")
 	})
 }
 
-// The grant is saved on top of what is there: a refresh token that the provider does not send again stays, with its own
-// end, and so does what it left out of the extras.
+// The grant is saved on top of what is there: a refresh token that the provider does not send again
+// stays, with its own end, and so does what it left out of the extras.
 func TestGrantIsLaidOverTheOldOne(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.put(alice, credentials.Grant{
@@ -212,15 +194,15 @@ func TestGrantIsLaidOverTheOldOne(t *testing.T) {
 			Extra: map[string]credentials.Secret{"scope": secret("read"), "tenant": secret("one")},
 		})
 		answers := []credentials.Grant{
-			{Token: secret("first"), Lifetime: time.Hour, Extra: map[string]credentials.Secret{"tenant": secret("two"), "new": secret("3")}},
-			{Token: secret("second"), RefreshToken: secret("rotated"), RefreshLifetime: 10 * time.Hour},
-			{Token: secret("third"), RefreshToken: secret("rotated again")},
-			{Token: secret("fourth")},
+			{AccessToken: secret("first"), Lifetime: time.Hour, Extra: map[string]credentials.Secret{"tenant": secret("two"), "new": secret("3")}},
+			{AccessToken: secret("second"), RefreshToken: secret("rotated"), RefreshLifetime: 10 * time.Hour},
+			{AccessToken: secret("third"), RefreshToken: secret("rotated again")},
+			{AccessToken: secret("fourth")},
 		}
-		w.provider.script = func(_ context.Context, _ credentials.Credential, n int) (credentials.Grant, error) {
+		w.provider.script = func(_ context.Context, _ credentials.RefreshInput, n int) (credentials.Grant, error) {
 			return answers[n-1], nil
 		}
-		p := w.start("P")
+		p := w.start("P", anyAge)
 		has := func(refreshToken string, ends time.Duration) credentials.Token {
 			w.Helper()
 			token, row := p.mustGet(alice), w.row(alice)
@@ -256,12 +238,12 @@ func TestGrantIsLaidOverTheOldOne(t *testing.T) {
 // A put without a token is due at once; one that expires soon is served until then.
 func TestShortPut(t *testing.T) {
 	inWorld(t, func(w *world) {
-		w.put(alice, credentials.Grant{Token: secret("short"), RefreshToken: secret("seed"), Lifetime: time.Nanosecond})
+		w.put(alice, credentials.Grant{AccessToken: secret("short"), RefreshToken: secret("seed"), Lifetime: time.Nanosecond})
 		p := w.start("P")
 		p.ask(alice).is("short")
 		time.Sleep(time.Nanosecond)
 		p.ask(alice).is("access-alice-1")
-		w.calls(1)
+		w.presented(1)
 	})
 }
 
@@ -273,7 +255,7 @@ func TestRetryAfter(t *testing.T) {
 		least, below time.Duration
 	}{
 		{"a minute", time.Minute, time.Minute, 66*time.Second + 100*time.Millisecond},
-		{"in the past", -time.Hour, time.Second, 1200 * time.Millisecond},
+		{"in the past", -time.Hour, time.Second, 2 * time.Second},
 		{"next year", 366 * 24 * time.Hour, 24 * time.Hour, 27 * time.Hour},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -281,10 +263,10 @@ func TestRetryAfter(t *testing.T) {
 			for range 20 {
 				inWorld(t, func(w *world) {
 					w.seed(alice)
-					w.provider.script = func(context.Context, credentials.Credential, int) (credentials.Grant, error) {
-						return credentials.Grant{}, &credentials.RefreshError{Class: credentials.Transient, RetryAt: time.Now().Add(test.after)}
+					w.provider.script = func(context.Context, credentials.RefreshInput, int) (credentials.Grant, error) {
+						return credentials.Grant{}, &credentials.RefreshError{Class: credentials.ClassTransient, RetryAt: time.Now().Add(test.after)}
 					}
-					in := time.Until(w.start("P").ask(alice).failed(credentials.Transient).RetryAt)
+					in := time.Until(w.start("P").ask(alice).failed(credentials.ClassTransient).RetryAt)
 					if in < test.least || in >= test.below {
 						w.Errorf("RetryAt is in %v, want %v to %v", in, test.least, test.below)
 					}
@@ -301,21 +283,22 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// Failures in a row: the pause grows up to its bound, over whichever processes make them, and one success resets it.
+// Failures in a row: the pause grows up to its bound, over whichever processes make them, and one
+// success resets it.
 func TestBackOffGrows(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		failing := true
-		w.provider.script = func(context.Context, credentials.Credential, int) (credentials.Grant, error) {
+		w.provider.script = func(context.Context, credentials.RefreshInput, int) (credentials.Grant, error) {
 			if failing {
-				return credentials.Grant{}, &credentials.RefreshError{Class: credentials.Transient}
+				return credentials.Grant{}, &credentials.RefreshError{Class: credentials.ClassTransient}
 			}
 			return credentials.Grant{}, errOrdinary
 		}
 		processes := w.starts(3)
 		var longest time.Duration
 		for i := range 40 {
-			in := time.Until(processes[i%3].ask(alice).failed(credentials.Transient).RetryAt)
+			in := time.Until(processes[i%3].ask(alice).failed(credentials.ClassTransient).RetryAt)
 			if most := time.Second + min(time.Second<<min(i, 20), 5*time.Minute); in < time.Second || in > most {
 				w.Errorf("failure %d: the back-off is %v, want 1 s to %v", i, in, most)
 			}
@@ -332,8 +315,65 @@ func TestBackOffGrows(t *testing.T) {
 		processes[0].ask(alice).is("access-alice-1")
 		failing = true
 		time.Sleep(time.Hour)
-		if in := time.Until(processes[1].ask(alice).failed(credentials.Transient).RetryAt); in > 2*time.Second {
+		if in := time.Until(processes[1].ask(alice).failed(credentials.ClassTransient).RetryAt); in > 2*time.Second {
 			w.Errorf("after a success the back-off is %v", in)
 		}
+	})
+}
+
+// The provider's tokens expire before their save returns. Exchanges go on only while a caller
+// waits, and not for ever.
+func TestTokenThatExpiresBeforeItIsSaved(t *testing.T) {
+	for _, lifetime := range []time.Duration{time.Nanosecond, time.Second} { // expires_in 0 counts as a second, too
+		for _, waits := range []bool{true, false} {
+			inWorldOf(t, fmt.Sprintf("%v, caller waits: %t", lifetime, waits), func(w *world) {
+				w.seed(alice)
+				w.provider.Lifetime = lifetime
+				p := w.start("P")
+				p.store.Before(testkit.Save, testkit.Delay(1500*time.Millisecond))
+				ctx, cancel := context.WithCancel(w.Context())
+				defer cancel()
+				a := p.askWith(ctx, alice)
+				w.reaches(time.Second)
+				if !waits {
+					cancel()
+					a.fails(context.Canceled)
+					time.Sleep(time.Minute)
+					w.presented(1)
+					return
+				}
+				err := a.fails(credentials.ErrUnavailable)
+				if !strings.Contains(err.Error(), "expired when it was stored") {
+					w.Errorf("%v: does not say why", err)
+				}
+				a.within(2 * credentials.DefaultLease)
+				calls := len(w.provider.record())
+				if calls > 3 {
+					w.Errorf("one caller cost %d exchanges, want at most 3", calls)
+				}
+				time.Sleep(time.Minute)
+				w.presented(calls) // nobody asks
+			})
+		}
+	}
+}
+
+// Close ends such a series with the exchange that is under way.
+func TestCloseWhileTokensExpireBeforeTheyAreSaved(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		w.provider.Lifetime = time.Second
+		p := w.start("P")
+		p.store.Before(testkit.Save, testkit.Delay(1500*time.Millisecond))
+		a := p.ask(alice)
+		w.reaches(time.Second)
+		began := time.Now()
+		p.mustClose()
+		a.fails(credentials.ErrClosed)
+		if took := time.Since(began); took > 2*time.Second {
+			w.Errorf("Close took %v", took)
+		}
+		synctest.Wait()
+		w.presented(1)
 	})
 }

@@ -7,162 +7,217 @@ import (
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
-// The claim was committed and the answer lost. The process that made it finds it again, at once and not when the lease
-// has ended, and does not take it for an interrupted exchange: it knows that nothing was presented.
+// The claim was committed and its reply was lost. The process finds the claim again, when a caller
+// asks again or by itself, and not only when the lease has ended. Nothing was presented, so that
+// the claim is nobody's interrupted exchange: a service that never replays keeps its grant.
 func TestLostReplyOfClaim(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		down time.Duration // the store, after the claim
-	}{
-		{name: "store there"},
-		{name: "store down for 10 s", down: 10 * time.Second},
-		{name: "store down for longer than the lease", down: 2 * credentials.DefaultLease},
+	for name, down := range map[string]time.Duration{
+		"store there": 0, "store down for 10 s": 10 * time.Second,
+		"store down for longer than the lease": 2 * credentials.DefaultLease,
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
+		lost := func(t *testing.T, how string, found func(w *world, p *process)) {
+			inWorldOf(t, name+", "+how, func(w *world) {
 				w.seed(alice)
 				p := w.start("P", neverReplay)
-				p.store.on("Claim", nil, once(func(context.Context) error {
-					p.store.down(test.down > 0)
-					return errDown
+				p.store.After(testkit.Claim, testkit.Once(func(context.Context, *testkit.Call) error {
+					p.store.Down(down > 0)
+					return testkit.ErrDown
 				}))
 				p.ask(alice).fails(credentials.ErrUnavailable)
-				w.reaches(test.down)
-				p.store.down(false)
-				a := p.ask(alice)
-				a.is("access-alice-1")
-				if most := time.Second; a.took > most {
-					w.Errorf("it took %v, want at most %v", a.took, most)
-				}
-				if calls := w.calls(1); calls[0].Interrupted != "" {
-					w.Errorf("the exchange took its own claim for an interrupted one, by %s", calls[0].Interrupted)
-				}
+				found(w, p)
+				w.stored(alice, "access-alice-1")
+				w.presentedOnce("")
 			})
+		}
+		lost(t, "asked again", func(w *world, p *process) {
+			w.reaches(down)
+			p.store.Down(false)
+			time.Sleep(time.Second) // until the store is known to be back
+			a := p.ask(alice)
+			a.is("access-alice-1")
+			a.within(time.Second)
+		})
+		lost(t, "with a keeper", func(w *world, p *process) {
+			defer p.keeps()()
+			w.reaches(down)
+			p.store.Down(false)
+			w.reaches(down + 16*time.Second)
 		})
 	}
 }
 
-// A claim whose answer was lost and which another process has since taken over is the other's business.
+// A claim whose answer was lost and which another process has since taken over is the other's
+// business.
 func TestLostReplyOfClaimTakenOver(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		p, q := w.start("P"), w.start("Q")
-		p.store.on("Claim", nil, once(func(context.Context) error { p.store.down(true); return errDown }))
+		p.store.After(testkit.Claim, testkit.Once(p.store.Dies))
 		p.ask(alice).fails(credentials.ErrUnavailable)
 		taken := q.ask(alice)
 		w.reaches(credentials.DefaultLease + 60*time.Millisecond)
-		p.store.down(false)
+		p.store.Down(false)
+		time.Sleep(time.Second) // until the store is known to be back
 		p.ask(alice).is("access-alice-1")
 		taken.is("access-alice-1")
-		w.calls(1)
+		w.presented(1)
 	})
 }
 
-// Nobody asks again after a claim whose answer was lost. The process looks for it all the same, and before its own keeper
-// finds the lease ended: nothing was presented, so the grant of a service that never replays is not given up.
-func TestLostReplyOfClaimIsFollowedUp(t *testing.T) {
-	for name, down := range map[string]time.Duration{"store there": 0, "store down for 10 s": 10 * time.Second} {
-		t.Run(name, func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.seed(alice)
-				p := w.start("P", neverReplay)
-				p.store.on("Claim", nil, once(func(context.Context) error {
-					p.store.down(down > 0)
-					return errDown
-				}))
-				p.ask(alice).fails(credentials.ErrUnavailable)
-				defer p.keeps()()
-				w.reaches(down)
-				p.store.down(false)
-				w.reaches(down + 6*time.Second)
-				if c := w.row(alice); c.Token.Reveal() != mark+"-access-alice-1" || c.Lease.ID != "" {
-					w.Errorf("the row has the token %q, lease of %q, failure %+v", c.Token.Reveal(), c.Lease.Holder, c.Failure)
-				}
-				w.calls(1)
-			})
-		})
-	}
-}
-
-// The process is closed while it does not know what became of its claim: it finds out before Close returns.
+// The process is closed while it does not know what became of its claim: it finds out before Close
+// returns.
 func TestCloseFollowsUpALostClaim(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		p := w.start("P", neverReplay)
-		p.store.on("Claim", nil, once(func(context.Context) error { p.store.down(true); return errDown }))
+		p.store.After(testkit.Claim, testkit.Once(p.store.Dies))
 		p.ask(alice).fails(credentials.ErrUnavailable)
-		time.AfterFunc(3*time.Second, func() { p.store.down(false) })
-		if err := p.Close(w.Context()); err != nil {
-			w.Error(err)
-		}
-		if c := w.row(alice); c.Lease.ID != "" || c.Token.IsZero() {
-			w.Errorf("the row has a lease of %q, failure %+v", c.Lease.Holder, c.Failure)
-		}
-		w.calls(1)
+		time.AfterFunc(2*time.Second, func() { p.store.Down(false) })
+		p.mustClose()
+		w.clean(alice)
+		w.presented(0)
 	})
 }
 
-// A claim took so long that it has to be given up, and that fails: it is tried again, so that no lease lapses under which
-// nothing was presented.
+// A claim took so long that it has to be given up, and that fails: it is tried again, so that no
+// lease lapses under which nothing was presented.
 func TestReleaseThatFailsIsFollowedUp(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		p := w.start("P", neverReplay)
-		p.store.on("Claim", nil, once(func(context.Context) error { time.Sleep(17 * time.Second); return nil }))
-		p.store.on("Release", once(refuse), nil)
-		p.ask(alice).fails(credentials.ErrUnavailable)
-		w.reaches(credentials.DefaultLease - time.Second)
-		if c := w.row(alice); c.Token.Reveal() != mark+"-access-alice-1" || c.Lease.ID != "" {
-			w.Errorf("the row has the token %q, lease of %q, failure %+v", c.Token.Reveal(), c.Lease.Holder, c.Failure)
-		}
-		w.calls(1)
+		p.store.After(testkit.Claim, testkit.Once(testkit.Delay(17*time.Second)))
+		p.store.Before(testkit.Release, testkit.Once(testkit.Refuse))
+		p.ask(alice).is("access-alice-1") // under a claim that was made anew
+		w.presented(1)
+		time.Sleep(2 * time.Hour)
+
+		// The same with nobody left to ask again.
+		p.store.After(testkit.Claim, testkit.Once(testkit.Delay(17*time.Second)))
+		p.store.Before(testkit.Release, testkit.Once(testkit.Refuse))
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		p.askWith(ctx, alice).fails(context.DeadlineExceeded)
+		time.Sleep(credentials.DefaultLease - 2*time.Second)
+		w.clean(alice)
+		w.presented(1)
 	})
 }
 
-// A claim that was found again after an earlier holder's late success presents nothing, however old that success is: if
-// its holder died then, nobody would take it for interrupted, and the refresh token would be presented twice.
+// A claim that was found again after an earlier holder's late success presents nothing, however old
+// that success is: if its holder died then, nobody would take it for interrupted, and the refresh
+// token would be presented twice.
 func TestOvertakenClaimPresentsNothing(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
-		w.provider.lifetime = 20 * time.Second
+		w.provider.Lifetime = 20 * time.Second
 		processes := w.starts(3, neverReplay)
 		a, b, c := processes[0], processes[1], processes[2]
-		pause := newGate()
-		a.store.on("Save", once(pause.wait), nil)
-		a.ask(alice)
-		<-pause.reached
+		pause := testkit.NewGate()
+		a.store.Before(testkit.Save, testkit.Once(pause.Wait))
+		ctx, cancel := context.WithCancel(w.Context())
+		a.askWith(ctx, alice)
+		<-pause.Reached
+		cancel()                                          // nobody waits for A, which exchanges no more
 		w.reaches(credentials.DefaultLease + time.Second) // A's lease has ended, and the token that it got
-		b.store.on("Claim", nil, once(func(context.Context) error { b.store.down(true); return errDown }))
+		b.store.After(testkit.Claim, testkit.Once(b.store.Dies))
 		b.ask(alice).fails(credentials.ErrUnavailable)
-		pause.open()
-		w.reaches(credentials.DefaultLease + 2*time.Second)
-		b.store.down(false)
-		b.store.on("Save", func(context.Context) error { b.store.down(true); return errDown }, nil) // and so it dies
+		pause.Open()
+		w.reaches(credentials.DefaultLease + 10*time.Second)
+		b.store.Down(false)
+		time.Sleep(time.Second)                    // until the store is known to be back
+		b.store.Before(testkit.Save, b.store.Dies) // and so it dies
 		b.ask(alice)
-		w.reaches(2*credentials.DefaultLease + 5*time.Second)
-		c.ask(alice).fails(credentials.ErrReauthRequired)
-		w.calls(2)
+		w.reaches(2*credentials.DefaultLease + 15*time.Second)
+		c.ask(alice).fails(credentials.ErrGrantDead)
+		w.presented(2)
 	})
 }
 
-// Claims that take so long that no exchange fits into their lease are given up, and the caller is told after some.
+// Claims that take so long that no exchange fits into their lease are given up, and the caller is
+// told after some.
 func TestClaimsThatAreTooSlow(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)
 		p := w.start("P", func(s *setup) {
 			s.options.Lease, s.options.ExchangeTimeout, s.options.StoreTimeout = 8*time.Second, 2*time.Second, 5*time.Second
 		})
-		p.store.on("Claim", func(context.Context) error { time.Sleep(1200 * time.Millisecond); return nil }, nil)
+		p.store.Before(testkit.Claim, testkit.Delay(1200*time.Millisecond))
 		a := p.ask(alice)
 		a.fails(credentials.ErrUnavailable)
 		if !strings.Contains(a.err.Error(), "the lease of 8s") {
 			w.Errorf("%v: does not say why", a.err)
 		}
-		if c := w.row(alice); c.Lease.ID != "" {
-			w.Errorf("the lease of %s is left", c.Lease.Holder)
+		w.unleased(alice)
+		w.presented(0)
+	})
+}
+
+// After an outage longer than the lease, the keeper of a process does not take the lost claims of
+// its own callers for interrupted exchanges, nor do the callers those of the keeper: nothing was
+// presented under them.
+func TestLostClaimsAcrossKeeperAndCallers(t *testing.T) {
+	for name, by := range map[string]testkit.Method{
+		"caller's, met by the keeper": testkit.Claim, "keeper's, met by a caller": testkit.ClaimDue,
+	} {
+		for _, away := range []time.Duration{time.Second, 10 * time.Second, 40 * time.Second, 90 * time.Second} {
+			inWorldOf(t, name+" after "+away.String(), func(w *world) {
+				keys := accounts("github", 5)
+				w.seed(keys...)
+				p := w.start("P", neverReplay)
+				p.store.After(by, testkit.Refuse)
+				if by == testkit.Claim {
+					for _, key := range keys {
+						p.ask(key).fails(credentials.ErrUnavailable)
+					}
+				} else if _, err := p.keeper.RunOnce(w.Context()); err == nil {
+					w.Error("RunOnce: no error, though the reply to its claim was lost")
+				}
+				p.store.Down(true)
+				w.reaches(away)
+				if by == testkit.Claim {
+					defer p.keeps()()
+				}
+				p.store.Heal()
+				if by == testkit.ClaimDue {
+					time.Sleep(time.Second) // until the store is known to be back
+					for _, key := range keys {
+						p.ask(key).is("access-" + key.Account + "-1")
+					}
+				}
+				time.Sleep(20 * time.Second)
+				for _, key := range keys {
+					if c := w.row(key); c.AccessToken.IsZero() || c.Failure.Class != "" || c.Lease.ID != "" {
+						w.Errorf("%s: token %v, failure %+v, lease of %q", key, c.AccessToken, c.Failure, c.Lease.Holder)
+					}
+				}
+				for _, call := range w.presented(len(keys)) {
+					if call.Interrupted != "" {
+						w.Errorf("%s was presented as interrupted by %s", call.Key, call.Interrupted)
+					}
+				}
+			})
 		}
-		w.calls(0)
+	}
+}
+
+// The reply to a claim was lost, and the next read shows the lease: it is used at once, and no
+// second claim is made, so that no lease lapses where replies go on being lost.
+func TestOwnLiveLeaseInAReadIsUsed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		p := w.start("P", neverReplay)
+		p.store.After(testkit.Claim, testkit.Refuse)
+		first := p.ask(alice)
+		first.fails(credentials.ErrUnavailable)
+		a := p.ask(alice)
+		a.is("access-alice-1")
+		a.within(w.provider.latency + soon)
+		w.presented(1)
+		if n := p.store.Count(testkit.Claim); n != 1 {
+			w.Errorf("there were %d claims, want 1", n)
+		}
 	})
 }

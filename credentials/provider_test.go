@@ -5,61 +5,107 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
-// provider is a token endpoint. It rotates refresh tokens, which work once, and refuses one that was used up.
+// provider is a token endpoint with the ordinary rules, which revoke on reuse. It answers
+// access-alice-1 and refresh-alice-1, then access-alice-2 and so on.
 type provider struct {
-	latency time.Duration
+	testkit.Families // guarded by mu, but for what a test sets before the first call
 
-	lifetime        time.Duration // of access tokens; zero: an hour
+	latency         time.Duration
 	refreshLifetime time.Duration // of refresh tokens; zero: it does not say
-	keeps           bool          // it does not rotate: refresh tokens stay, and are not sent again
 
-	// script, if set, answers instead, except where it returns errOrdinary. n counts the calls from 1.
-	script func(ctx context.Context, c credentials.Credential, n int) (credentials.Grant, error)
+	script script // if set
 
-	// called, if set, looks at each call before it is answered.
-	called func(c credentials.Credential)
+	// presented, if set, looks at each call before it is answered.
+	presented func(in credentials.RefreshInput)
 
-	mu     sync.Mutex
-	grants map[credentials.Key]*grant
-	calls  []call
-	most   int // calls under way at the same time
-	under  int
+	mu    sync.Mutex
+	calls []presentation
+	most  int // calls under way at the same time
+	under int
 }
 
-// grant is what the provider knows of one account.
-type grant struct {
-	refreshToken string // the living one
-	issued       int    // access tokens
+func newProvider() *provider {
+	p := &provider{latency: 200 * time.Millisecond}
+	issued := make(map[string]int) // access tokens, by account
+	p.Text = func(kind, account string) string {
+		if kind == "access" {
+			issued[account]++
+		}
+		return fmt.Sprintf("%s-%s-%s-%d", mark, kind, account[strings.Index(account, "/")+1:], issued[account])
+	}
+	return p
 }
 
-// call is a presentation of a refresh token.
-type call struct {
+// presentation is one of a refresh token.
+type presentation struct {
 	Key          credentials.Key
 	Holder       string
 	Interrupted  string
 	Began, Ended time.Time // Ended is zero while it is under way
 }
 
+// script answers in place of a provider, except where it returns errOrdinary. n counts the calls
+// from 1.
+type script func(ctx context.Context, in credentials.RefreshInput, n int) (credentials.Grant, error)
+
+// refusing refuses everybody.
+func refusing(e credentials.RefreshError) script {
+	return func(context.Context, credentials.RefreshInput, int) (credentials.Grant, error) {
+		refusal := e
+		return credentials.Grant{}, &refusal
+	}
+}
+
+// first has the script answer the first call alone.
+func first(s script) script {
+	return func(ctx context.Context, in credentials.RefreshInput, n int) (credentials.Grant, error) {
+		if n > 1 {
+			return credentials.Grant{}, errOrdinary
+		}
+		return s(ctx, in, n)
+	}
+}
+
 var errOrdinary = fmt.Errorf("answer in the ordinary way")
 
 // invalidGrant is the answer to a refresh token that does not work any more.
 func invalidGrant() error {
-	return &credentials.RefreshError{Class: credentials.Rejected, Code: "invalid_grant", Reason: "the provider says so"}
+	return &credentials.RefreshError{Class: credentials.ClassDead, Code: "invalid_grant", Reason: "the provider says so"}
+}
+
+// client is the provider as one process calls it.
+type client struct {
+	*provider
+	holder string
+}
+
+type holderKey struct{}
+
+// Refresh implements [credentials.Refresher].
+func (c client) Refresh(ctx context.Context, in credentials.RefreshInput) (credentials.Grant, error) {
+	return c.provider.Refresh(context.WithValue(ctx, holderKey{}, c.holder), in)
+}
+
+func holderOf(ctx context.Context) string {
+	holder, _ := ctx.Value(holderKey{}).(string)
+	return holder
 }
 
 // Refresh implements [credentials.Refresher].
-func (p *provider) Refresh(ctx context.Context, c credentials.Credential) (credentials.Grant, error) {
+func (p *provider) Refresh(ctx context.Context, in credentials.RefreshInput) (credentials.Grant, error) {
 	p.mu.Lock()
 	n := len(p.calls)
 	p.under++
 	p.most = max(p.most, p.under)
-	p.calls = append(p.calls, call{Key: c.Key, Holder: c.Lease.Holder, Interrupted: c.Interrupted.By, Began: time.Now()})
+	p.calls = append(p.calls, presentation{Key: in.Key, Holder: holderOf(ctx), Interrupted: in.Interrupted.By, Began: time.Now()})
 	p.mu.Unlock()
 	defer func() {
 		p.mu.Lock()
@@ -67,11 +113,11 @@ func (p *provider) Refresh(ctx context.Context, c credentials.Credential) (crede
 		p.calls[n].Ended = time.Now()
 		p.under--
 	}()
-	if p.called != nil {
-		p.called(c)
+	if p.presented != nil {
+		p.presented(in)
 	}
 	if p.script != nil {
-		if g, err := p.script(ctx, c, n+1); err != errOrdinary {
+		if g, err := p.script(ctx, in, n+1); err != errOrdinary {
 			return g, err
 		}
 	}
@@ -80,43 +126,42 @@ func (p *provider) Refresh(ctx context.Context, c credentials.Credential) (crede
 	case <-ctx.Done():
 		return credentials.Grant{}, ctx.Err()
 	}
-	return p.rotate(c)
+	return p.exchange(in)
 }
 
-// rotate uses the refresh token up and issues the next ones: access-alice-1, then access-alice-2 and so on.
-func (p *provider) rotate(c credentials.Credential) (credentials.Grant, error) {
+// exchange takes effect.
+func (p *provider) exchange(in credentials.RefreshInput) (credentials.Grant, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	g := p.grants[c.Key]
-	if g == nil || g.refreshToken != c.RefreshToken.Reveal() {
+	access, refresh, err := p.Exchange(in.RefreshToken.Reveal(), time.Now())
+	if err != nil {
 		return credentials.Grant{}, invalidGrant()
 	}
-	g.issued++
-	if p.keeps {
-		return credentials.Grant{Token: secret(fmt.Sprintf("access-%s-%d", c.Key.Account, g.issued)), Lifetime: p.lifetime}, nil
+	g := credentials.Grant{AccessToken: credentials.NewSecret(access.Text), Lifetime: p.Lifetime}
+	if refresh != nil {
+		g.RefreshToken, g.RefreshLifetime = credentials.NewSecret(refresh.Text), p.refreshLifetime
+		g.Lifetime = cmp.Or(p.Lifetime, time.Hour)
+		g.Extra = map[string]credentials.Secret{"tenant": secret("tenant of " + in.Key.Account)}
 	}
-	next := secret(fmt.Sprintf("refresh-%s-%d", c.Key.Account, g.issued))
-	g.refreshToken = next.Reveal()
-	return credentials.Grant{
-		Token:           secret(fmt.Sprintf("access-%s-%d", c.Key.Account, g.issued)),
-		RefreshToken:    next,
-		RefreshLifetime: p.refreshLifetime,
-		Lifetime:        cmp.Or(p.lifetime, time.Hour),
-		Extra:           map[string]credentials.Secret{"tenant": secret("tenant of " + c.Key.Account)},
-	}, nil
+	return g, nil
 }
 
-// authorized is a person's authorization, which gives that refresh token.
+// authorized is a person's authorization in place of earlier ones, which gives that refresh token.
 func (p *provider) authorized(key credentials.Key, refreshToken string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.grants[key] == nil {
-		p.grants[key] = new(grant)
-	}
-	p.grants[key].refreshToken = refreshToken
+	p.Revoke(key.String())
+	p.Adopt(key.String(), refreshToken)
 }
 
-func (p *provider) record() []call {
+// works reports whether a refresh token does.
+func (p *provider) works(refreshToken credentials.Secret) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.RefreshToken(refreshToken.Reveal()).Works()
+}
+
+func (p *provider) record() []presentation {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.calls)

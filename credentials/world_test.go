@@ -3,7 +3,6 @@ package credentials_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -14,10 +13,22 @@ import (
 	"github.com/latchkey-go/latchkey/credentials/memstore"
 )
 
-// mark stands in every secret of these tests and nowhere else, so that a leak is found by looking for it.
+// mark stands in every secret of these tests and nowhere else, so that a leak is found by looking
+// for it.
 const mark = "SECRET"
 
 func secret(s string) credentials.Secret { return credentials.NewSecret(mark + "-" + s) }
+
+const (
+	// unused is when no process looks any more at a token that was used once, at the beginning.
+	unused = 12 * time.Minute
+
+	// aLook is how long callers wait for a look at most while their token is good.
+	aLook = 250 * time.Millisecond
+
+	// aBatch is how long a read waits for another one that hangs.
+	aBatch = 20 * time.Millisecond
+)
 
 var (
 	alice = credentials.Key{Service: "github", Account: "alice"}
@@ -35,22 +46,31 @@ type world struct {
 	all      []*process
 }
 
-// inWorld runs a test in a bubble. Whatever it does, its log must hold no secret, and once the processes are closed no
-// goroutine may be left.
+// inWorld runs a test in a bubble. In every test, the log must hold no secret, and once the
+// processes are closed no goroutine may be left.
 func inWorld(t *testing.T, test func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, db: memstore.New(), logs: new(buffer), began: time.Now()}
-		w.provider = &provider{latency: 200 * time.Millisecond, grants: make(map[credentials.Key]*grant)}
+		w.provider = newProvider()
 		defer w.end()
 		test(w)
+	})
+}
+
+// inWorldOf runs a subtest in a bubble of its own.
+func inWorldOf(t *testing.T, name string, test func(w *world)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		t.Helper()
+		inWorld(t, test)
 	})
 }
 
 // end closes all processes, with nothing in their way any more.
 func (w *world) end() {
 	for _, p := range w.all {
-		p.store.heal()
+		p.store.Heal()
 		if err := p.Close(w.Context()); err != nil {
 			w.Errorf("process %s: %v", p.name, err)
 		}
@@ -64,7 +84,7 @@ func (w *world) end() {
 func (w *world) seed(keys ...credentials.Key) {
 	w.Helper()
 	for _, key := range keys {
-		w.put(key, credentials.Grant{RefreshToken: secret("seed-" + key.Account)})
+		w.put(key, credentials.Grant{RefreshToken: secret("seed-" + key.String())})
 	}
 }
 
@@ -92,8 +112,58 @@ func (w *world) row(key credentials.Key) credentials.Credential {
 	return c
 }
 
-// calls fails the test unless the provider got that many calls.
-func (w *world) calls(want int) []call {
+// clean fails the test if the row has a failure, an interruption or a lease.
+func (w *world) clean(key credentials.Key) {
+	w.Helper()
+	if c := w.row(key); c.Failure.Class != "" || c.Interrupted.By != "" || c.Lease.ID != "" {
+		w.Errorf("%s has failure %+v, interruption %+v, lease %+v", key, c.Failure, c.Interrupted, c.Lease)
+	}
+}
+
+// unleased fails the test if the row has a lease, live or ended.
+func (w *world) unleased(key credentials.Key) {
+	w.Helper()
+	if lease := w.row(key).Lease; lease.ID != "" {
+		w.Errorf("%s has a lease of %q", key, lease.Holder)
+	}
+}
+
+// stored fails the test unless the row has that access token and no lease.
+func (w *world) stored(key credentials.Key, want string) {
+	w.Helper()
+	if got := w.row(key).AccessToken.Reveal(); got != mark+"-"+want {
+		w.Errorf("%s has the token %s, want %s-%s", key, got, mark, want)
+	}
+	w.unleased(key)
+}
+
+// storedRefresh fails the test unless the row has that refresh token.
+func (w *world) storedRefresh(key credentials.Key, want string) {
+	w.Helper()
+	if got := w.row(key).RefreshToken.Reveal(); got != mark+"-"+want {
+		w.Errorf("%s has the refresh token %s, want %s-%s", key, got, mark, want)
+	}
+}
+
+// within fails the test if more time has passed since it began.
+func (w *world) within(most time.Duration) {
+	w.Helper()
+	if took := time.Since(w.began); took > most {
+		w.Errorf("it took %v, want at most %v", took, most)
+	}
+}
+
+// presentedOnce fails the test unless the provider got one call, which knows of that interrupted
+// holder.
+func (w *world) presentedOnce(interrupted string) {
+	w.Helper()
+	if calls := w.presented(1); calls[0].Interrupted != interrupted {
+		w.Errorf("the call knows of the interrupted holder %q, want %q", calls[0].Interrupted, interrupted)
+	}
+}
+
+// presented fails the test unless the provider got that many calls.
+func (w *world) presented(want int) []presentation {
 	w.Helper()
 	calls := w.provider.record()
 	if len(calls) != want {
@@ -112,157 +182,21 @@ func (w *world) reaches(at time.Duration) {
 	synctest.Wait()
 }
 
-// process is a manager with its own way to the world's store, as another process has.
-type process struct {
-	*credentials.Manager
-	w     *world
-	name  string
-	store *steppedStore
-}
-
-// setup is what a process may have differently from the defaults.
-type setup struct {
-	service credentials.Service // of every service
-	options credentials.Options
-}
-
-func (w *world) start(name string, edits ...func(*setup)) *process {
-	w.Helper()
-	s := setup{service: credentials.Service{Refresher: w.provider}}
-	s.options = credentials.Options{Holder: name, Logger: slog.New(slog.NewTextHandler(w.logs, nil))}
-	for _, edit := range edits {
-		edit(&s)
-	}
-	store := &steppedStore{Store: w.db}
-	m, err := credentials.NewManager(store, credentials.Services{alice.Service: s.service, carol.Service: s.service}, &s.options)
-	if err != nil {
-		w.Fatal(err)
-	}
-	p := &process{Manager: m, w: w, name: name, store: store}
-	w.all = append(w.all, p)
-	return p
-}
-
-// starts returns n processes, named A, B, C and so on.
-func (w *world) starts(n int, edits ...func(*setup)) []*process {
-	w.Helper()
-	processes := make([]*process, n)
-	for i := range processes {
-		processes[i] = w.start(string(rune('A'+i)), edits...)
-	}
-	return processes
-}
-
-// answer is what a caller got, or has not got yet.
-type answer struct {
-	p     *process
-	key   credentials.Key
-	done  chan struct{}
-	token credentials.Token
-	err   error
-	took  time.Duration
-}
-
-// ask has a caller of its own ask for a token.
-func (p *process) ask(key credentials.Key) *answer { return p.askWith(p.w.Context(), key) }
-
-func (p *process) askWith(ctx context.Context, key credentials.Key) *answer {
-	return p.caller(key, func() (credentials.Token, error) { return p.Token(ctx, key) })
-}
-
-// report has a caller of its own report a token that was turned down.
-func (p *process) report(key credentials.Key, turnedDown credentials.Token) *answer {
-	return p.caller(key, func() (credentials.Token, error) { return p.Reject(p.w.Context(), key, turnedDown) })
-}
-
-func (p *process) caller(key credentials.Key, call func() (credentials.Token, error)) *answer {
-	a := &answer{p: p, key: key, done: make(chan struct{})}
-	go func() {
-		defer close(a.done)
-		began := time.Now()
-		a.token, a.err = call()
-		a.took = time.Since(began)
-	}()
-	return a
-}
-
-// mustGet is a caller that must get a token, which it returns.
-func (p *process) mustGet(key credentials.Key) credentials.Token {
-	p.w.Helper()
-	return p.ask(key).mustGet()
-}
-
-func (a *answer) mustGet() credentials.Token {
-	a.p.w.Helper()
-	<-a.done
-	if a.err != nil {
-		a.p.w.Fatalf("process %s, %s: got error %v, want a token", a.p.name, a.key, a.err)
-	}
-	if a.token.Value.IsZero() {
-		a.p.w.Fatalf("process %s, %s: got neither token nor error", a.p.name, a.key)
-	}
-	return a.token
-}
-
-// is fails the test unless the caller got that token.
-func (a *answer) is(want string) {
-	a.p.w.Helper()
-	if got := a.mustGet().Value.Reveal(); got != mark+"-"+want {
-		a.p.w.Errorf("process %s, %s: got token %s, want %s-%s", a.p.name, a.key, got, mark, want)
-	}
-}
-
-// fails fails the test unless the caller got an error that is want and holds no secret.
-func (a *answer) fails(want error) error {
-	a.p.w.Helper()
-	<-a.done
-	if !errors.Is(a.err, want) {
-		a.p.w.Fatalf("process %s, %s: got token %v and error %v, want error %v", a.p.name, a.key, a.token.Value, a.err, want)
-	}
-	if !a.token.Value.IsZero() {
-		a.p.w.Errorf("process %s, %s: got a token beside the error %v", a.p.name, a.key, a.err)
-	}
-	a.p.w.silent(a.err)
-	return a.err
-}
-
-// failed fails the test unless the caller got a *RefreshError of that class, which it returns.
-func (a *answer) failed(want credentials.Class) *credentials.RefreshError {
-	a.p.w.Helper()
-	<-a.done
-	var e *credentials.RefreshError
-	if !errors.As(a.err, &e) {
-		a.p.w.Fatalf("process %s, %s: got token %v and error %v, want a RefreshError", a.p.name, a.key, a.token.Value, a.err)
-	}
-	if e.Class != want || e.Key != a.key {
-		a.p.w.Errorf("process %s: got class %s of %s, want %s of %s", a.p.name, e.Class, e.Key, want, a.key)
-	}
-	if dead := errors.Is(a.err, credentials.ErrReauthRequired); dead != (want == credentials.Rejected) {
-		a.p.w.Errorf("process %s: the error is ErrReauthRequired: %t; its class: %s", a.p.name, dead, e.Class)
-	}
-	a.p.w.silent(a.err)
-	if inner := new(credentials.RefreshError); errors.As(e.Err, &inner) {
-		a.p.w.silent(inner) // somebody may print the cause
-	}
-	return e
-}
-
-// waits fails the test if the caller has got something by now.
-func (a *answer) waits() {
-	a.p.w.Helper()
-	synctest.Wait()
-	select {
-	case <-a.done:
-		a.p.w.Errorf("process %s, %s: got token %v and error %v, want it to wait", a.p.name, a.key, a.token.Value, a.err)
-	default:
-	}
-}
-
 // silent fails the test if the value shows a secret, however it is printed.
 func (w *world) silent(v any) {
 	w.Helper()
 	if shown := leaks(v); shown != "" {
 		w.Errorf("%T shows a secret: %s", v, shown)
+	}
+}
+
+// ended fails the test if the error is a context's, and the caller's own context has not ended so.
+func (w *world) ended(ctx context.Context, err error) {
+	w.Helper()
+	for _, end := range []error{context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, end) && ctx.Err() != end {
+			w.Errorf("got error %v, which is %q, and the caller's context says %v", err, end, ctx.Err())
+		}
 	}
 }
 

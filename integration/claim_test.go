@@ -3,7 +3,6 @@ package integration_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,9 +43,9 @@ func blank(text []byte, part string) bool {
 	return i >= 0
 }
 
-// TestOneClaimWithoutRowLock (invariant 1) stands for servers that do not honour the row lock across nodes: FOR UPDATE
-// never reaches the server, and all claimers have read the row before the first of them writes. The conditional UPDATE
-// alone must decide.
+// TestOneClaimWithoutRowLock (invariant 1) stands for servers that do not honour the row lock
+// across nodes: FOR UPDATE never reaches the server, and all claimers have read the row before the
+// first of them writes. The conditional UPDATE alone must decide.
 func TestOneClaimWithoutRowLock(t *testing.T) {
 	const claimers = 12
 	onServers(t, func(t *testing.T, s *server) {
@@ -88,7 +87,8 @@ func TestOneClaimWithoutRowLock(t *testing.T) {
 		}
 		equal(t, "claims made", won, 1)
 		equal(t, "Version", get(t, store, alice).Version, 2)
-		equal(t, "claimers that had read the row before the first one wrote", w.count(beginsClaim), claimers)
+		equal(t, "claimers that had read the row before the first one wrote", w.count(beginsClaim),
+			claimers)
 		if removed.Load() < claimers {
 			t.Errorf("FOR UPDATE was removed %d times; this test tests nothing", removed.Load())
 		}
@@ -96,42 +96,94 @@ func TestOneClaimWithoutRowLock(t *testing.T) {
 	})
 }
 
-// TestClaimOfMissingRowLocksNothing holds a claim that found no row before its ROLLBACK. Under REPEATABLE READ its
-// SELECT … FOR UPDATE would have locked the gap.
-func TestClaimOfMissingRowLocksNothing(t *testing.T) {
+// TestClaimOfMissingRow holds a claim that found no row before its ROLLBACK: a put of a row that
+// would stand beside it waits for that, and no other does.
+func TestClaimOfMissingRow(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		ctx := bounded(t)
 		g := newGate()
-		w := &wire{statement: g.holding(ctx, "ROLLBACK")}
+		w := &wire{statement: g.holding(ctx, "ROLLBACK AND NO CHAIN")}
 		database := s.migrated(t)
 		claimer := newStore(t, s.openWire(t, database, "", w))
 		others := newStore(t, s.open(t, database, "innodb_lock_wait_timeout=1"))
-		seed(t, others, credentials.Key{Service: alice.Service, Account: "aaron"})
-		seed(t, others, credentials.Key{Service: alice.Service, Account: "zoe"})
+		seed(t, others, keyOf("aaron"))
+		seed(t, others, keyOf("zoe"))
 
-		claimed := make(chan error, 1)
-		go func() {
-			_, err := claimer.Claim(ctx, alice, claimOf("holder"))
-			claimed <- err
-		}()
+		claimed := start(func() error {
+			return errOf(claimer.Claim(ctx, alice, claimOf("holder")))
+		})
 		receive(t, "the claim to find no row", g.arrived)
-		for _, account := range []string{"alan", "alice", "bob", "zz"} {
+		for _, account := range []string{"aa", "aaron", "zoe", "zz"} {
 			limited, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
-			key := credentials.Key{Service: alice.Service, Account: account}
-			if err := others.Put(limited, key, renewal("new").Grant); err != nil {
-				t.Errorf("Put of %q beside a claim of a missing row: %v", account, err)
+			if err := others.Put(limited, keyOf(account), renewal("new").Grant); err != nil {
+				t.Errorf("Put of %q, which is not beside the missing row: %v", account, err)
 			}
 		}
+		waiting := newStore(t, s.open(t, database, ""))
+		beside := start(func() error { return waiting.Put(ctx, keyOf("bob"), renewal("new").Grant) })
+		blocked(t, s, database)
 		close(g.open)
-		if err := receive(t, "the claim", claimed); !errors.Is(err, credentials.ErrNotFound) {
-			t.Errorf("Claim of a missing row: got error %v, want ErrNotFound", err)
+		failsAs(t, "Claim of a missing row", receive(t, "the claim", claimed),
+			credentials.ErrNotFound)
+		succeeds(t, "Put beside the missing row", receive(t, "the put", beside))
+	})
+}
+
+// TestWritesLockOneRow holds the writes of one row before their COMMIT, under the isolation levels
+// that a host may have chosen. All other rows can be written meanwhile, and new ones be made on all
+// sides of that one; but MariaDB locks the gap before a row that was found by its key.
+func TestWritesLockOneRow(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		for _, level := range []string{"REPEATABLE-READ", "SERIALIZABLE", "READ-COMMITTED"} {
+			for _, change := range changes {
+				if change.name == "Put" || change.name == "ClaimDue" {
+					continue
+				}
+				t.Run(level+" "+change.name, func(t *testing.T) { locksOneRow(t, s, level, change) })
+			}
 		}
 	})
 }
 
-// TestLateSaveThatWaitedForTheNextClaim: a statement's time is that of its start, so that the success which came after
-// the claim seems to have come before it. The claim after it must not take the credential for interrupted.
+func locksOneRow(t *testing.T, s *server, level string, change change) {
+	ctx := bounded(t)
+	database := s.migrated(t)
+	others := newStore(t, s.open(t, database, "innodb_lock_wait_timeout=1"))
+	seed(t, others, keyOf("aaron"))
+	fence := change.prepare(t, others)
+	seed(t, others, keyOf("zoe"))
+
+	g := newGate()
+	held := s.openWire(t, database, s.isolation(level), &wire{statement: g.holding(ctx, "COMMIT")})
+	changed := start(func() error { return change.call(ctx, newStore(t, held), fence) })
+	receive(t, "the write to be made", g.arrived)
+	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	accounts := []string{"aaron", "zoe", "", "aa", "alice 2", "bob", "zz"}
+	if !s.mariadb || change.name != "Claim" || level == "READ-COMMITTED" {
+		accounts = append(accounts, "alic")
+	}
+	for _, account := range accounts {
+		succeeds(t, "Put of "+account, others.Put(limited, keyOf(account), renewal("new").Grant))
+	}
+	for _, account := range []string{"aaron", "zoe"} {
+		due := renewal("new")
+		due.DueIn = 0
+		c, err := others.Claim(limited, keyOf(account), credentials.Claim{
+			ID: "other", Holder: "other", Lease: time.Minute, Invalidated: get(t, others, keyOf(account)).TokenID(),
+		})
+		must(t, err)
+		succeeds(t, "Save of "+account, others.Save(limited, c.Fence(), due))
+	}
+	succeeds(t, "ClaimDue", errOf(others.ClaimDue(limited, batchOf("batch", 10))))
+	close(g.open)
+	must(t, receive(t, "the write", changed))
+}
+
+// TestLateSaveThatWaitedForTheNextClaim: a statement's time is that of its start, so that the
+// success which came after the claim seems to have come before it. The claim after it must not take
+// the credential for interrupted.
 func TestLateSaveThatWaitedForTheNextClaim(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		ctx := bounded(t)
@@ -139,16 +191,15 @@ func TestLateSaveThatWaitedForTheNextClaim(t *testing.T) {
 		database := s.migrated(t)
 		db := s.open(t, database, interpolated)
 		store := newStore(t, db)
-		claimer := newStore(t, s.openWire(t, database, "", &wire{statement: g.holding(ctx, beginsClaim)}))
+		claimer := newStore(t,
+			s.openWire(t, database, "", &wire{statement: g.holding(ctx, beginsClaim)}))
 		seed(t, store, alice)
 		ended := func() bool { return !get(t, store, alice).Lease.Live() }
 
 		first, next := claimOf("A"), claimOf("B")
-		first.Lease, next.Lease = time.Millisecond, time.Millisecond
+		first.Lease, next.Lease, next.TakeOver = time.Millisecond, time.Millisecond, first.ID
 		a, err := store.Claim(ctx, alice, first)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		eventually(t, "A's lease to end", ended)
 		claimed, saved := make(chan error, 1), make(chan error, 1)
 		go func() {
@@ -159,158 +210,43 @@ func TestLateSaveThatWaitedForTheNextClaim(t *testing.T) {
 		late := renewal("A")
 		late.DueIn = 0
 		go func() { saved <- store.Save(ctx, a.Fence(), late) }()
-		eventually(t, "A's save to wait for the row", func() bool {
-			return query[int](t, s.admin, "SELECT COUNT(*) FROM information_schema.processlist WHERE db = ? AND info LIKE 'UPDATE%SET token %'", database) > 0
-		})
+		blocked(t, s, database)
 		close(g.open)
-		if err := receive(t, "the claim", claimed); err != nil {
-			t.Fatal(err)
-		}
-		if err := receive(t, "the save", saved); err != nil {
-			t.Fatal(err)
-		}
+		must(t, receive(t, "the claim", claimed))
+		must(t, receive(t, "the save", saved))
 		if !query[bool](t, db, "SELECT refreshed_at < lease_start FROM credentials") {
 			t.Error("the save did not begin before the claim; this test tests nothing")
 		}
 		eventually(t, "B's lease to end", ended)
-		equal(t, "Interrupted", claim(t, store, alice).Interrupted, credentials.Interruption{})
-		equal(t, "Interrupted, read again", get(t, store, alice).Interrupted, credentials.Interruption{})
-	})
-}
-
-// noTransaction fails the test unless the database's connections soon have no transaction open.
-func noTransaction(t *testing.T, s *server, database string) {
-	t.Helper()
-	// Its innodb_trx MySQL cannot read while anybody's statement has bytes or an emoji in it; MariaDB's performance_schema
-	// is switched off.
-	statement := `SELECT COUNT(*) FROM performance_schema.events_transactions_current AS trx
-		JOIN performance_schema.threads USING (thread_id) WHERE trx.state = 'ACTIVE' AND processlist_db = ?`
-	if s.mariadb {
-		statement = `SELECT COUNT(*) FROM information_schema.innodb_trx
-			WHERE trx_mysql_thread_id IN (SELECT id FROM information_schema.processlist WHERE db = ?)`
-	}
-	eventually(t, "all transactions to have ended", func() bool {
-		// MariaDB's table is a copy that is made anew when nobody has read it for 100 ms.
-		time.Sleep(110 * time.Millisecond)
-		return query[int](t, s.admin, statement, database) == 0
-	})
-}
-
-// TestCallsEndWithTheirContext: while another transaction holds the row.
-func TestCallsEndWithTheirContext(t *testing.T) {
-	onServers(t, func(t *testing.T, s *server) {
-		database := s.migrated(t)
-		db := s.open(t, database, interpolated)
-		store := newStore(t, db)
-		for _, test := range []struct {
-			name string
-			call func(ctx context.Context, c credentials.Credential) error
-		}{
-			{"Claim", func(ctx context.Context, _ credentials.Credential) error {
-				_, err := store.Claim(ctx, alice, claimOf("late"))
-				return err
-			}},
-			{"Save", func(ctx context.Context, c credentials.Credential) error {
-				return store.Save(ctx, c.Fence(), renewal("new"))
-			}},
-			{"Fail", func(ctx context.Context, c credentials.Credential) error {
-				return store.Fail(ctx, c.Fence(), failure())
-			}},
-			{"Release", func(ctx context.Context, c credentials.Credential) error { return store.Release(ctx, c.Fence()) }},
-			{"Put", func(ctx context.Context, _ credentials.Credential) error {
-				return store.Put(ctx, alice, renewal("new").Grant)
-			}},
-			{"Delete", func(ctx context.Context, _ credentials.Credential) error { return store.Delete(ctx, alice) }},
-		} {
-			seed(t, store, alice)
-			var held credentials.Credential
-			if test.name != "Claim" {
-				held = claim(t, store, alice)
-			}
-			before := get(t, store, alice)
-			other := transaction(t, s.open(t, database, ""), lockAliceByKey)
-			ctx, cancel := context.WithTimeout(bounded(t), 200*time.Millisecond)
-			began := time.Now()
-			err := test.call(ctx, held)
-			cancel()
-			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("%s: ended %v after its context", test.name, took)
-			}
-			if !errors.Is(err, credentials.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%s of a locked row: got error %v, want ErrUnavailable and the context's", test.name, err)
-			}
-			idle(t, db)
-			if c := get(t, store, alice); c.Version != before.Version { // a read waits for no lock
-				t.Errorf("%s: Version went from %d to %d while the row was locked", test.name, before.Version, c.Version)
-			}
-			_ = other.Rollback()
-			noTransaction(t, s, database)
-			if test.name == "Claim" {
-				// A claim that was given up must not happen later: nobody would hold it.
-				equal(t, "Version after a claim that was given up", get(t, store, alice).Version, before.Version)
-				claim(t, store, alice)
-			} else if err := test.call(bounded(t), held); err != nil && !errors.Is(err, credentials.ErrSuperseded) && !errors.Is(err, credentials.ErrNotFound) {
-				// The statement may have been carried out after all. To repeat it is safe.
-				t.Errorf("%s, repeated: %v", test.name, err)
-			}
-			if test.name == "Save" {
-				equal(t, "the token in the row", get(t, store, alice).Token.Reveal(), "new")
-			}
+		last := claimOf("C")
+		last.TakeOver = next.ID
+		c, err := store.Claim(ctx, alice, last)
+		if err != nil || c.Lease.ID != last.ID {
+			t.Fatalf("the last claim: lease of %q, error %v", c.Lease.Holder, err)
 		}
+		equal(t, "Interrupted", c.Interrupted, credentials.Interruption{})
+		equal(t, "Interrupted, read again", get(t, store, alice).Interrupted,
+			credentials.Interruption{})
 	})
 }
 
-// TestLockWaitTimeOut (1205): the claim tries again for as long as somebody else holds the row.
-func TestLockWaitTimeOut(t *testing.T) {
-	onServers(t, func(t *testing.T, s *server) {
-		database := s.migrated(t)
-		rolledBack := make(chan struct{}, 1000)
-		w := &wire{statement: func(text []byte) fate {
-			if string(text) == "ROLLBACK" {
-				rolledBack <- struct{}{}
-			}
-			return deliver
-		}}
-		db := s.openWire(t, database, "innodb_lock_wait_timeout=1", w)
-		db.SetMaxOpenConns(1)
-		store := newStore(t, db)
-		seed(t, store, alice)
-		other := transaction(t, s.open(t, database, ""), lockAliceByKey)
-
-		asked := claimOf("holder")
-		claimed := make(chan credentials.Credential, 1)
-		go func() {
-			c, err := store.Claim(bounded(t), alice, asked)
-			if err != nil {
-				t.Errorf("Claim: %v", err)
-			}
-			claimed <- c
-		}()
-		receive(t, "the first time-out's ROLLBACK", rolledBack)
-		_ = other.Rollback()
-		c := receive(t, "the claim", claimed)
-		equal(t, "Lease.ID", c.Lease.ID, asked.ID)
-		equal(t, "Version", c.Version, 2)
-		equal(t, "claims sent", w.count(beginsClaim), 1)
-		noTransaction(t, s, database)
-	})
-}
-
-// TestRefusedClaimsLeaveNoTransaction: on the one connection of the pool.
+// TestRefusedClaimsLeaveNoTransaction: a claim that is refused leaves no transaction open on the
+// one connection of the pool, and the session's settings as they are.
 func TestRefusedClaimsLeaveNoTransaction(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		database := s.migrated(t)
 		db := s.open(t, database, "")
 		db.SetMaxOpenConns(1)
 		store := newStore(t, db)
-		if _, err := store.Claim(bounded(t), alice, claimOf("holder")); !errors.Is(err, credentials.ErrNotFound) {
-			t.Errorf("Claim of a missing row: got error %v, want ErrNotFound", err)
-		}
+		failsAs(t, "Claim of a missing row",
+			errOf(store.Claim(bounded(t), alice, claimOf("holder"))), credentials.ErrNotFound)
 		noTransaction(t, s, database)
 		seed(t, store, alice)
 		claim(t, store, alice)
-		if c, err := store.Claim(bounded(t), alice, claimOf("second")); err != nil || c.State(credentials.Secret{}) != credentials.Leased {
-			t.Errorf("Claim of a leased row: got state %v, error %v", c.State(credentials.Secret{}), err)
+		if c, err := store.Claim(bounded(t), alice, claimOf("second")); err != nil ||
+			c.State(credentials.Claim{}) != credentials.StateLeased {
+			t.Errorf("Claim of a leased row: got state %v, error %v",
+				c.State(credentials.Claim{}), err)
 		}
 		noTransaction(t, s, database)
 		var level string
@@ -319,12 +255,13 @@ func TestRefusedClaimsLeaveNoTransaction(t *testing.T) {
 		} else {
 			level = query[string](t, db, "SELECT @@transaction_isolation")
 		}
-		equal(t, "the session's isolation level after a claim, which is the host's", level, "REPEATABLE-READ")
+		equal(t, "the session's isolation level after a claim, which is the host's", level,
+			"REPEATABLE-READ")
 	})
 }
 
-// TestClaimAfterHostLeftTransactionOpen: a host's statement left a transaction open on the pool's one connection. What
-// the host did in it is not committed by the claim, and the claim is.
+// TestClaimAfterHostLeftTransactionOpen: a host's statement left a transaction open on the pool's
+// one connection. The host's work in it is not committed by the claim, and the claim is.
 func TestClaimAfterHostLeftTransactionOpen(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		database := s.migrated(t)

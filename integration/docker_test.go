@@ -22,6 +22,8 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/log"
 	"github.com/testcontainers/testcontainers-go/wait"
+
+	"github.com/latchkey-go/latchkey/internal/testkit/process"
 )
 
 // Bounds of what Docker does.
@@ -30,16 +32,17 @@ const (
 	serverReady   = 2 * time.Minute
 )
 
-// pullTimeoutEnv is how many seconds a pull of the image may take, by default 300; 0: nothing is pulled. .ci/test sets
-// that, since .ci/ensure-server has tried.
+// pullTimeoutEnv is how many seconds a pull of the image may take, by default 300; 0: nothing is
+// pulled. .ci/test sets that, since .ci/ensure-server has tried.
 const pullTimeoutEnv = "PULL_TIMEOUT"
 
 // image is the container's.
 func image() string { return cmp.Or(os.Getenv("MYSQL_IMAGE"), "mysql:9.7") }
 
-// container is a server in a container. A second process of this program keeps it and removes it when its stdin ends:
-// the tests may end in any way, by an interrupt, a time-out's panic or SIGKILL, and no container is left.
-// (testcontainers' own reaper does the same from a container, whose image is one more to get.)
+// container is a server in a container. A second process of this program keeps it and removes it
+// when its stdin ends: the tests may end in any way, by an interrupt, a time-out's panic or
+// SIGKILL, and no container is left. (testcontainers' own reaper does the same from a container,
+// whose image is one more to get.)
 type container struct {
 	dsn    string
 	keeper *exec.Cmd
@@ -55,7 +58,7 @@ func (d *dockerAbsent) Error() string { return d.reason }
 type keeperSays struct{ DSN, Absent, Failed string }
 
 func startContainer() (*container, error) {
-	keeper, err := roleCommand("container")
+	keeper, err := process.Command("container")
 	if err != nil {
 		return nil, err
 	}
@@ -101,16 +104,17 @@ func (c *container) stop() error {
 	return nil
 }
 
-// keep is the role of the container's keeper: it starts the container, says how to reach it, and removes it when stdin
-// ends.
-func keep(stdin io.Reader, stdout io.Writer) error {
+// keepContainer is the role of the container's keeper: it starts the container, says how to reach
+// it, and removes it when its stdin ends.
+func keepContainer(orders *json.Decoder, says *json.Encoder) error {
 	ctx, end := context.WithCancel(context.Background())
-	// An interrupt reaches the tests too, and their end is what counts; after it, nobody reads what is written here.
+	// An interrupt reaches the tests too, and their end counts; after it, nobody reads what is
+	// written here.
 	signal.Ignore(os.Interrupt, syscall.SIGPIPE)
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, syscall.SIGTERM)
 	go func() {
-		_, _ = io.Copy(io.Discard, stdin)
+		_ = orders.Decode(new(any)) // no order comes before the end of stdin
 		end()
 	}()
 	go func() {
@@ -121,7 +125,8 @@ func keep(stdin io.Reader, stdout io.Writer) error {
 	log.SetDefault(log.NewNoopLogger())
 	setUnlessSet("TESTCONTAINERS_RYUK_DISABLED", "true")
 	if _, err := os.Stat("/.dockerenv"); err == nil {
-		// Here testcontainers would take the bridge's gateway for the host, though Docker may run beside this process.
+		// Here testcontainers would take the bridge's gateway for the host, though Docker may run
+		// beside this process.
 		setUnlessSet("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
 	}
 	dsn, remove, err := runContainer(ctx)
@@ -133,7 +138,7 @@ func keep(stdin io.Reader, stdout io.Writer) error {
 	} else if err != nil {
 		said.Failed = err.Error()
 	}
-	if err := json.NewEncoder(stdout).Encode(said); err != nil {
+	if err := says.Encode(said); err != nil {
 		return err
 	}
 	<-ctx.Done()
@@ -146,8 +151,9 @@ func setUnlessSet(name, value string) {
 	}
 }
 
-// runContainer starts a server. remove removes the container, after an error too, and may be called again. When ctx
-// ends, only the wait for the server does: Docker may make a container although its client has left.
+// runContainer starts a server. remove removes the container, after an error too, and may be called
+// again. When ctx ends, only the wait for the server does: Docker may make a container although its
+// client has left.
 func runContainer(ctx context.Context) (dsn string, remove func() error, err error) {
 	remove = func() error { return nil }
 	if err := findImage(ctx); err != nil {
@@ -209,7 +215,8 @@ func findImage(ctx context.Context) error {
 	seconds, err := strconv.Atoi(cmp.Or(os.Getenv(pullTimeoutEnv), "300"))
 	switch {
 	case err != nil:
-		return fmt.Errorf("%s=%q is no number of seconds", pullTimeoutEnv, os.Getenv(pullTimeoutEnv))
+		return fmt.Errorf("%s=%q is no number of seconds", pullTimeoutEnv,
+			os.Getenv(pullTimeoutEnv))
 	case seconds <= 0:
 		return &dockerAbsent{fmt.Sprintf("the image %s is not present, and %s=0 says not to pull it", image(), pullTimeoutEnv)}
 	}
@@ -236,7 +243,8 @@ func (p sqlPing) WaitUntilReady(ctx context.Context, target wait.StrategyTarget)
 			return nil
 		}
 		if state, stateErr := target.State(ctx); stateErr == nil && !state.Running {
-			return fmt.Errorf("it ended with exit status %d: %s", state.ExitCode, lastLog(ctx, target))
+			return fmt.Errorf("it ended with exit status %d: %s", state.ExitCode,
+				lastLog(ctx, target))
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):

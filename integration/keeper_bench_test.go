@@ -13,13 +13,15 @@ import (
 	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
 )
 
-// The benchmarks of Manager.Keep run keeper processes on tables of many rows. The environment sizes them:
+// The benchmarks of Keeper.Run run keeper processes on tables of many rows. The environment sizes
+// them:
 //
 //	LATCHKEY_BENCH_ROWS      rows in the table; default 100000; README's figures are of 1000000
-//	LATCHKEY_BENCH_SECONDS   how long is measured; default 15, and 60 from a million rows on; each turn at saturation
-//	                         takes a third
-//	LATCHKEY_BENCH_OUTAGE    how long the provider is down, in seconds; default 30; README's figure is of 300. Some
-//	                         three times that goes by, since what was left undone is taken up little by little
+//	LATCHKEY_BENCH_SECONDS   the time that is measured; default 15, and 60 from a million rows on;
+//	                         each turn at saturation takes a third
+//	LATCHKEY_BENCH_OUTAGE    the seconds for which the provider is down; default 30; README's figure
+//	                         is of 300. The benchmark takes some three times as long, since the
+//	                         backlog is taken up little by little
 //	LATCHKEY_BENCH_PARALLEL  KeepParallel at saturation; default 64
 //
 //	LATCHKEY_BENCH_ROWS=1000000 go test -run '^$' -bench Keeper -timeout 1h ./integration
@@ -30,8 +32,8 @@ const (
 	keeperLatency   = 50 * time.Millisecond
 	keeperPool      = 30 // connections of each; 4 times that is below a server's default of 151
 
-	// keeperStep is between two rows that become due where a million of them is spread over an hour, whatever the number
-	// of rows in the table.
+	// keeperStep is between two rows that become due where a million of them is spread over an
+	// hour, whatever the number of rows in the table.
 	keeperStep = time.Hour / 1_000_000
 	keeperPace = float64(time.Second) / float64(keeperStep)
 )
@@ -57,27 +59,16 @@ func benchSeconds(b *testing.B, rows int) time.Duration {
 	return time.Duration(benchNumber(b, "SECONDS", standard)) * time.Second
 }
 
-// questions is how many statements the server has got, this one included.
-func (s *server) questions(t testing.TB) int {
-	t.Helper()
-	var name string
-	var n int
-	if err := s.admin.QueryRowContext(bounded(t), "SHOW GLOBAL STATUS LIKE 'Questions'").Scan(&name, &n); err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
 // sample is how many renewals were saved, and statements sent, at a time.
 type sample struct {
 	at                 time.Time
 	renewed, questions int
 }
 
-func (s *server) sample(t testing.TB, renewers []*renewer) sample {
+func (s *server) sample(t testing.TB, renewers []renewer) sample {
 	t.Helper()
 	at := time.Now()
-	return sample{at, renewed(t, renewers), s.questions(t)}
+	return sample{at, renewed(renewers), questions(t, s.admin, "GLOBAL")}
 }
 
 // rate is renewals per second since before, and statements per renewal.
@@ -87,7 +78,8 @@ func (s sample) rate(before sample) (perSecond, statements float64) {
 }
 
 func (s *server) renewerWork(database, tokenURL string) renewerWork {
-	return renewerWork{DSN: s.dsn(database, interpolated), Pool: keeperPool, TokenURL: tokenURL, Latency: keeperLatency}
+	return renewerWork{DSN: s.dsn(database, interpolated), Pool: keeperPool, TokenURL: tokenURL,
+		Latency: keeperLatency}
 }
 
 // BenchmarkKeeperShare has 8 processes renew 10,000 rows that are due, with as many exchanges.
@@ -99,8 +91,9 @@ func BenchmarkKeeperShare(b *testing.B) {
 	b.ReportMetric(rows*float64(b.N)/b.Elapsed().Seconds(), "renewals/s")
 }
 
-// BenchmarkKeeperPace has rows become due at the pace of a million an hour. The keepers should hold it, though a slow
-// machine may not: renewals/s is near due/s, longest_due, from due to presented, remains some seconds, and none expires.
+// BenchmarkKeeperPace has rows become due at the pace of a million an hour. The keepers should hold
+// it, though a slow machine may not: renewals/s is near due/s, longest_due, from due to presented,
+// remains some seconds, and none expires.
 func BenchmarkKeeperPace(b *testing.B) {
 	s := servers[0]
 	rows := benchNumber(b, "ROWS", 100_000)
@@ -118,16 +111,18 @@ func BenchmarkKeeperPace(b *testing.B) {
 		time.Sleep(lasts)
 		after := s.sample(b, renewers)
 		stats := e.take()
-		saved := stopAll(b, renewers)
+		saved := stopAll(renewers)
 		rest := e.take()
 		perSecond, statements := after.rate(before)
 
-		expired := query[int](b, db, "SELECT COUNT(*) FROM credentials WHERE expiration <= UTC_TIMESTAMP(6)") +
+		expired := query[int](b, db,
+			"SELECT COUNT(*) FROM credentials WHERE expiration <= UTC_TIMESTAMP(6)") +
 			warm.expired + stats.expired + rest.expired
 		twice := warm.twice + stats.twice + rest.twice
 		equal(b, "refresh tokens presented twice", twice, 0)
 		equal(b, "renewals saved", saved, warm.issued+stats.issued+rest.issued)
-		equal(b, "leases left", query[int](b, db, "SELECT COUNT(*) FROM credentials WHERE lease_end > UTC_TIMESTAMP(6)"), 0)
+		equal(b, "leases left", query[int](b, db,
+			"SELECT COUNT(*) FROM credentials WHERE lease_end > UTC_TIMESTAMP(6)"), 0)
 		b.ReportMetric(keeperPace, "due/s")
 		b.ReportMetric(perSecond, "renewals/s")
 		b.ReportMetric(float64(max(warm.late, stats.late).Milliseconds()), "ms_longest_due")
@@ -137,12 +132,13 @@ func BenchmarkKeeperPace(b *testing.B) {
 	}
 }
 
-// BenchmarkKeeperSaturation has everything due at once, and compares the renewals per second with a bare loop's: the same
-// two UPDATEs by primary key, as many at a time over as many connections, without anything else. The keepers' exchanges
-// go over HTTP to an endpoint that shares the processors; those of local/s are a pause in the keeper. The three take
-// turns, and the figures are the means.
+// BenchmarkKeeperSaturation has everything due at once, and compares the renewals per second with a
+// bare loop's: the same two UPDATEs by primary key, as many at a time over as many connections,
+// without anything else. The keepers' exchanges go over HTTP to an endpoint that shares the
+// processors; those of local/s are a pause in the keeper. The three take turns, and the figures are
+// the means.
 func BenchmarkKeeperSaturation(b *testing.B) {
-	const turns, warmUp = 2, 3 * time.Second
+	const turns = 2
 	s := servers[0]
 	rows := benchNumber(b, "ROWS", 100_000)
 	parallel := benchNumber(b, "PARALLEL", 64)
@@ -152,48 +148,41 @@ func BenchmarkKeeperSaturation(b *testing.B) {
 	bare := captureWrites(b, s, database)
 	bare.Step, bare.Parallel = keeperProcesses, parallel
 	execute(b, db, "DELETE FROM credentials")
-	spread := seedSpread(b, db, rows, time.Millisecond, 100*time.Hour, -time.Duration(rows)*time.Millisecond, 0)
+	spread := seedSpread(b, db, rows, time.Millisecond, 100*time.Hour,
+		-time.Duration(rows)*time.Millisecond, 0)
 	insertMass(b, db, "bare", rows+1, rows, "UTC_TIMESTAMP(6)", 100*time.Hour)
 	nextBare := rows + 1
 	e := startMass(b, keeperLatency, spread)
 
-	measure := func(work renewerWork, change func(int, *renewerWork)) (perSecond, statements float64) {
-		renewers := startRenewers(b, keeperProcesses, work, change)
-		eventually(b, "the first renewal", func() bool { return renewed(b, renewers) > 0 })
-		time.Sleep(warmUp)
-		before := s.sample(b, renewers)
-		time.Sleep(lasts)
-		perSecond, statements = s.sample(b, renewers).rate(before)
-		stopAll(b, renewers)
-		return perSecond, statements
-	}
 	var kept, keptStatements, local, limit, limitStatements float64
 	n := 0.0
 	for b.Loop() {
 		for range turns {
 			work := s.renewerWork(database, e.url)
 			work.Parallel = parallel
-			perSecond, statements := measure(work, nil)
+			perSecond, statements := s.saturated(b, work, lasts, nil)
 			kept, keptStatements = kept+perSecond, keptStatements+statements
 			if stats := e.take(); stats.twice > 0 {
 				b.Errorf("%d refresh tokens were presented twice", stats.twice)
 			}
 
 			work.TokenURL = ""
-			inside, _ := measure(work, nil)
+			inside, _ := s.saturated(b, work, lasts, nil)
 			local += inside
-			// What was renewed there, the endpoint knows nothing of; it is not due again.
+			// The endpoint knows nothing of these renewals; their rows are not due again.
 
 			bare.Last = 2 * rows
-			writes, statementsEach := measure(work, func(i int, w *renewerWork) {
+			writes, statementsEach := s.saturated(b, work, lasts, func(i int, w *renewerWork) {
 				own := bare
 				own.First = nextBare + i
 				w.Bare = &own
 			})
 			limit, limitStatements = limit+writes, limitStatements+statementsEach
-			nextBare = 1 + query[int](b, db, "SELECT MAX(id) FROM credentials WHERE service_name = 'bare' AND version > 1")
+			nextBare = 1 + query[int](b, db,
+				"SELECT MAX(id) FROM credentials WHERE service_name = 'bare' AND version > 1")
 			n++
-			b.Logf("keepers %.0f/s, without HTTP %.0f/s, bare loop %.0f/s", perSecond, inside, writes)
+			b.Logf("keepers %.0f/s, without HTTP %.0f/s, bare loop %.0f/s",
+				perSecond, inside, writes)
 		}
 	}
 	if left := query[int](b, db, "SELECT COUNT(*) FROM credentials WHERE service_name = 'github' AND due_at <= UTC_TIMESTAMP(6)"); left == 0 {
@@ -208,6 +197,21 @@ func BenchmarkKeeperSaturation(b *testing.B) {
 	b.ReportMetric(limitStatements/n, "bare_statements")
 }
 
+// saturated is the rate of processes with that work, some seconds after their start.
+func (s *server) saturated(
+	b *testing.B, work renewerWork, lasts time.Duration, change func(int, *renewerWork),
+) (perSecond, statements float64) {
+	b.Helper()
+	renewers := startRenewers(b, keeperProcesses, work, change)
+	eventually(b, "the first renewal", func() bool { return renewed(renewers) > 0 })
+	time.Sleep(3 * time.Second)
+	before := s.sample(b, renewers)
+	time.Sleep(lasts)
+	perSecond, statements = s.sample(b, renewers).rate(before)
+	stopAll(renewers)
+	return perSecond, statements
+}
+
 // captureWrites has the store make a claim and a save, and returns the two UPDATEs that it sent.
 func captureWrites(b *testing.B, s *server, database string) (bare bareWrites) {
 	b.Helper()
@@ -218,11 +222,10 @@ func captureWrites(b *testing.B, s *server, database string) (bare bareWrites) {
 	if err != nil || len(claimed) != 1 {
 		b.Fatalf("ClaimDue: %d credentials, %v", len(claimed), err)
 	}
-	renewal := credentials.Renewal{Grant: massGrant(123_456, 1), By: "renewer 0", DueIn: massLifetime, Took: keeperLatency}
+	renewal := credentials.Renewal{Grant: massGrant(123_456, 1), By: "renewer 0",
+		DueIn: massLifetime, Took: keeperLatency}
 	renewal.RefreshLifetime = credentials.Never
-	if err := store.Save(bounded(b), claimed[0].Fence(), renewal); err != nil {
-		b.Fatal(err)
-	}
+	must(b, store.Save(bounded(b), claimed[0].Fence(), renewal))
 	for _, text := range w.statements() {
 		switch {
 		case strings.HasPrefix(text, beginsClaim):
@@ -238,8 +241,9 @@ func captureWrites(b *testing.B, s *server, database string) (bare bareWrites) {
 	return bare
 }
 
-// BenchmarkKeeperOutage has the provider refuse everything for a while, at the pace of a million rows an hour, and then
-// answer again. Until then it should get few calls, and afterwards in no second more than twice the pace.
+// BenchmarkKeeperOutage has the provider refuse everything for a while, at the pace of a million
+// rows an hour, and then answer again. Until then it should get few calls, and afterwards in no
+// second more than twice the pace.
 func BenchmarkKeeperOutage(b *testing.B) {
 	s := servers[0]
 	outage := time.Duration(benchNumber(b, "OUTAGE", 30)) * time.Second
@@ -265,7 +269,8 @@ func BenchmarkKeeperOutage(b *testing.B) {
 		limit := 4*outage + time.Minute
 		for overdue(b, store) > 2*time.Second {
 			if time.Since(back) > limit {
-				b.Logf("not recovered: after %v the first row has been due for %v", limit, overdue(b, store))
+				b.Logf("not recovered: after %v the first row has been due for %v",
+					limit, overdue(b, store))
 				break
 			}
 			time.Sleep(time.Second)
@@ -275,15 +280,17 @@ func BenchmarkKeeperOutage(b *testing.B) {
 		after := e.take()
 		failed := 0
 		for _, r := range renewers {
-			failed += r.stop(b).Failed
+			failed += r.stop().Failed
 		}
 		rest := e.take()
-		equal(b, "refresh tokens presented twice", steady.twice+down.twice+after.twice+rest.twice, 0)
+		equal(b, "refresh tokens presented twice", steady.twice+down.twice+after.twice+rest.twice,
+			0)
 
 		minutes := outage.Minutes()
 		became := minutes * 60 * keeperPace
 		herd := slices.Max(append(after.calls, 0))
-		b.Logf("outage: %d calls in %v, of %d rows, at most %d of one; %d failures", down.refused, outage, down.rows, down.most, failed)
+		b.Logf("outage: %d calls in %v, of %d rows, at most %d of one; %d failures",
+			down.refused, outage, down.rows, down.most, failed)
 		b.Logf("calls by the second of the outage: %v", down.calls)
 		b.Logf("calls by the second since it is back: %v", after.calls)
 		b.Logf("most: %d in second %d", herd, slices.Index(after.calls, herd))
@@ -300,8 +307,6 @@ func BenchmarkKeeperOutage(b *testing.B) {
 func overdue(b *testing.B, store *latchkey.Store) time.Duration {
 	b.Helper()
 	due, err := store.DueServices(bounded(b))
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	return -due[alice.Service]
 }

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -38,15 +39,15 @@ const massLifetime = 4 * time.Hour
 
 func massGrant(n, generation int) credentials.Grant {
 	return credentials.Grant{
-		Token:        credentials.NewSecret(massToken("access", n, generation)),
+		AccessToken:  credentials.NewSecret(massToken("access", n, generation)),
 		RefreshToken: credentials.NewSecret(massToken("refresh", n, generation)),
 		Lifetime:     massLifetime,
 		Extra:        map[string]credentials.Secret{"token_type": credentials.NewSecret("Bearer")},
 	}
 }
 
-// spread says when the accounts of a table become due: one each step, in an order that is not that of their rows, and
-// all of them again a period later.
+// spread says when the accounts of a table become due: one each step, in an order that is not that
+// of their rows, and all of them again a period later.
 type spread struct {
 	rows int
 	step time.Duration
@@ -68,8 +69,9 @@ func (s spread) due(n int) time.Time {
 	return due
 }
 
-// seedSpread inserts the accounts' rows, of alice's service, with ids from 1 on. Those that were due before lead from now,
-// when it has ended, are due a period later, as if they had just been renewed; with a lead of zero none is.
+// seedSpread inserts the accounts' rows, of alice's service, with ids from 1 on. Those that were
+// due before lead from now, when it has ended, are due a period later, as if they had just been
+// renewed; with a lead of zero none is.
 func seedSpread(t testing.TB, db *sql.DB, rows int, step, life, first, lead time.Duration) spread {
 	t.Helper()
 	began := time.Now()
@@ -91,7 +93,8 @@ func seedSpread(t testing.TB, db *sql.DB, rows int, step, life, first, lead time
 	return s
 }
 
-// insertMass inserts rows with ids from first on, for accounts from 0 on. Due is SQL in terms of the account's number n.
+// insertMass inserts rows with ids from first on, for accounts from 0 on. Due is SQL in terms of
+// the account's number n.
 func insertMass(t testing.TB, db *sql.DB, service string, first, rows int, due string, life time.Duration) {
 	t.Helper()
 	const chunk = 10_000 // of four digits
@@ -103,7 +106,7 @@ func insertMass(t testing.TB, db *sql.DB, service string, first, rows int, due s
 	}() + ")"
 	for from := 0; from < rows; from += chunk {
 		execute(t, db, fmt.Sprintf(`
-INSERT INTO credentials (id, service_name, account_name, token, refresh_token, extra, expiration, due_at, created_at)
+INSERT INTO credentials (id, service_name, account_name, access_token, refresh_token, extra, expiration, due_at, created_at)
 SELECT %[1]d + n, '%[2]s', CONCAT('account ', n), CONCAT('access-', n, '-0%[3]s'), CONCAT('refresh-', n, '-0%[3]s'), '{"token_type":"Bearer"}',
        due + INTERVAL %[4]d MICROSECOND, due, UTC_TIMESTAMP(6)
 FROM (SELECT n, %[5]s AS due
@@ -115,13 +118,20 @@ ORDER BY n`, first, service, tokenTail, life.Microseconds(), due, from, digits, 
 	execute(t, db, "ANALYZE TABLE credentials")
 }
 
-// massEndpoint is a token endpoint with single-use refresh tokens for very many accounts, of each of which it remembers
-// two numbers. (internal/provider remembers every presentation.) Its times are those of the requests' arrival.
+// massEndpoint is a token endpoint with single-use refresh tokens for very many accounts, of each
+// of which it remembers two numbers. (internal/provider remembers every presentation.) Its times
+// are those of the requests' arrival.
 type massEndpoint struct {
 	latency time.Duration
 	spread  spread
 	down    atomic.Bool // it refuses, at once and without looking
-	url     string
+	dead    atomic.Bool // it calls every grant dead, at once and without looking
+
+	// bad, if set, gives the status with which an account is refused, by its place in the order in
+	// which they become due; 0 for one that is not.
+	bad func(place int) int
+
+	url string
 
 	mu      sync.Mutex // guards what follows
 	newest  []uint16   // generation of each account's newest refresh token
@@ -147,13 +157,12 @@ func startMass(t testing.TB, latency time.Duration, s spread) *massEndpoint {
 	t.Helper()
 	e := &massEndpoint{
 		latency: latency, spread: s,
-		newest: make([]uint16, s.rows), under: make([]bool, s.rows), refused: make([]uint16, s.rows),
+		newest: make([]uint16, s.rows), under: make([]bool, s.rows), refused: make([]uint16,
+			s.rows),
 		stats: massStats{began: time.Now()},
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	e.url = "http://" + listener.Addr().String() + "/token"
 	server := &http.Server{Handler: e, ReadHeaderTimeout: patience}
 	served := make(chan struct{})
@@ -185,6 +194,9 @@ func (e *massEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok || n >= len(e.newest) {
 		down, n, ok = true, 0, false // a mistake of the benchmark
 	}
+	if e.refuses(w, n) {
+		return
+	}
 	if !e.arrive(arrived, n, generation, down, ok) {
 		http.Error(w, "down", http.StatusServiceUnavailable)
 		return
@@ -198,13 +210,35 @@ func (e *massEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"access_token": massToken("access", n, next), "refresh_token": massToken("refresh", n, next),
-		"token_type": "Bearer", "expires_in": int(massLifetime.Seconds()),
+		"access_token":  massToken("access", n, next),
+		"refresh_token": massToken("refresh", n, next),
+		"token_type":    "Bearer", "expires_in": int(massLifetime.Seconds()),
 	})
 }
 
-// arrive records a call and reports whether there will be an answer. One that presents what was presented before gets one
-// too: it is counted, and the benchmark fails.
+// refuses answers for an account that is bad, and for all where the client is wrong.
+func (e *massEndpoint) refuses(w http.ResponseWriter, n int) bool {
+	status := 0
+	if e.bad != nil {
+		status = e.bad(n * stride % e.spread.rows)
+	}
+	switch {
+	case e.dead.Load():
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"error":"invalid_grant"}`)
+		return true
+	case status == http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "3600")
+	}
+	if status != 0 {
+		http.Error(w, "not this one", status)
+	}
+	return status != 0
+}
+
+// arrive records a call and reports whether there will be an answer. One that presents what was
+// presented before gets one too: it is counted, and the benchmark fails.
 func (e *massEndpoint) arrive(at time.Time, n, generation int, down, known bool) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()

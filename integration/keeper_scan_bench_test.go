@@ -11,76 +11,35 @@ import (
 	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
 )
 
-// BenchmarkKeeperDueScan is what a look at what is due costs, and a claim of nothing and of a batch, in tables of 10,000
-// rows, ten times as many, and so on up to LATCHKEY_BENCH_ROWS. The ratios are those of the largest table to the smallest.
-// The second half is measured while an open snapshot (a backup, say) keeps the server from removing what claims take out
-// of the index: history_batch is the median then, history_last that of the last tenth.
+// BenchmarkKeeperDueScan is the cost of a look at the due services, of a claim of nothing and of a
+// batch, in tables of 10,000 rows, ten times as many, and so on up to LATCHKEY_BENCH_ROWS. The
+// ratios are those of the largest table to the smallest. The second half is measured while an open
+// snapshot (a backup, say) keeps the server from removing old entries of the index: history_batch
+// is the median then, history_last that of the last tenth.
 func BenchmarkKeeperDueScan(b *testing.B) {
-	const looks, batch = 300, 16
+	const looks = 300
 	s := servers[0]
-	most := benchNumber(b, "ROWS", 100_000)
-	measures := []string{"due_services", "nothing_due", "batch", "history_due", "history_batch", "history_last"}
+	measures := []string{
+		"due_services", "nothing_due", "batch", "history_due", "history_batch", "history_last",
+	}
 	medians := make(map[string][]float64)
 	for b.Loop() {
-		var stores []*latchkey.Store
-		for rows := 10_000; rows <= most; rows *= 10 {
-			database := s.migrated(b)
-			db := s.open(b, database, interpolated)
-			// A part of the rows is due. The other half becomes due later.
-			seedSpread(b, db, rows/2, time.Minute, time.Hour, -(looks*batch+1)*time.Minute, 0)
-			insertMass(b, db, "later", rows/2+1, rows/2, "UTC_TIMESTAMP(6) + INTERVAL n % 1000 + 60 MINUTE", time.Hour)
-			stores = append(stores, newStore(b, db))
-		}
-		took := make(map[string][][]float64) // µs by measure and table
-		for _, name := range measures {
-			took[name] = make([][]float64, len(stores))
-		}
-		measure := func(name string, i int, call func() (n int, err error), want int) {
-			began := time.Now()
-			n, err := call()
-			if err != nil || n != want {
-				b.Fatalf("%s: got %d, want %d, error %v", name, n, want, err)
-			}
-			took[name][i] = append(took[name][i], float64(time.Since(began).Microseconds()))
-		}
+		d := newDueScan(b, s, looks)
 		end := func() {}
 		for look := range looks {
-			history := ""
-			if look >= looks/2 {
-				history = "history_"
-			}
 			if look == looks/2 {
 				end = s.openSnapshot(b)
 			}
-			for i, store := range stores { // in turn, so that what else the machine does meets all of them
-				dueServices := func() (int, error) {
-					due, err := store.DueServices(context.Background())
-					return len(due), err
-				}
-				claimDue := func(service string) func() (int, error) {
-					return func() (int, error) {
-						claim := credentials.Batch{Claim: claimOf("holder"), Service: service, Limit: batch}
-						claim.Lease = 20 * time.Minute
-						claimed, err := store.ClaimDue(context.Background(), claim)
-						return len(claimed), err
-					}
-				}
-				if history == "" {
-					measure("due_services", i, dueServices, 2)
-					measure("nothing_due", i, claimDue("later"), 0)
-				} else {
-					measure("history_due", i, dueServices, 2)
-				}
-				measure(history+"batch", i, claimDue(alice.Service), batch)
-			}
+			d.look(b, look >= looks/2)
 		}
 		end()
-		for i, all := range took["history_batch"] {
-			took["history_last"][i] = slices.Clone(all[len(all)*9/10:])
+		for i, all := range d.took["history_batch"] {
+			last := d.samples("history_last")
+			last[i] = slices.Clone(all[len(all)*9/10:])
 		}
 		for _, name := range measures {
 			medians[name] = nil
-			for _, samples := range took[name] {
+			for _, samples := range d.samples(name) {
 				slices.Sort(samples)
 				medians[name] = append(medians[name], samples[len(samples)/2])
 			}
@@ -96,8 +55,79 @@ func BenchmarkKeeperDueScan(b *testing.B) {
 	}
 }
 
-// BenchmarkKeeperHistory is the same under a snapshot that stays open while many are claimed: what a look and a claim of a
-// batch cost before, and after 50,000 claims.
+// dueScan measures calls with tables of more and more rows.
+type dueScan struct {
+	stores []*latchkey.Store
+	took   map[string][][]float64 // µs by measure and table
+}
+
+const scanBatch = 16
+
+// newDueScan seeds tables of which a part is due, enough for that many looks. The other half
+// becomes due later.
+func newDueScan(b *testing.B, s *server, looks int) *dueScan {
+	b.Helper()
+	d := &dueScan{took: make(map[string][][]float64)}
+	maxRows := benchNumber(b, "ROWS", 100_000)
+	for rows := 10_000; rows <= maxRows; rows *= 10 {
+		db := s.open(b, s.migrated(b), interpolated)
+		due := -time.Duration(looks*scanBatch+1) * time.Minute
+		seedSpread(b, db, rows/2, time.Minute, time.Hour, due, 0)
+		insertMass(b, db, "later", rows/2+1, rows/2,
+			"UTC_TIMESTAMP(6) + INTERVAL n % 1000 + 60 MINUTE", time.Hour)
+		d.stores = append(d.stores, newStore(b, db))
+	}
+	return d
+}
+
+func (d *dueScan) samples(name string) [][]float64 {
+	if d.took[name] == nil {
+		d.took[name] = make([][]float64, len(d.stores))
+	}
+	return d.took[name]
+}
+
+// look makes the calls with one table after the other, so that the machine's other work meets all
+// of them.
+func (d *dueScan) look(b *testing.B, history bool) {
+	b.Helper()
+	ctx := context.Background()
+	for i, store := range d.stores {
+		measure := func(name string, want int, call func() (n int, err error)) {
+			began := time.Now()
+			n, err := call()
+			if err != nil || n != want {
+				b.Fatalf("%s: got %d, want %d, error %v", name, n, want, err)
+			}
+			samples := d.samples(name)
+			samples[i] = append(samples[i], float64(time.Since(began).Microseconds()))
+		}
+		dueServices := func() (int, error) {
+			due, err := store.DueServices(ctx)
+			return len(due), err
+		}
+		claimDue := func(service string) func() (int, error) {
+			return func() (int, error) {
+				due := credentials.Batch{Claim: claimOf("holder"), Service: service,
+					Limit: scanBatch}
+				due.Lease = 20 * time.Minute
+				claimed, err := store.ClaimDue(ctx, due)
+				return len(claimed), err
+			}
+		}
+		if history {
+			measure("history_due", 2, dueServices)
+			measure("history_batch", scanBatch, claimDue(alice.Service))
+		} else {
+			measure("due_services", 2, dueServices)
+			measure("nothing_due", 0, claimDue("later"))
+			measure("batch", scanBatch, claimDue(alice.Service))
+		}
+	}
+}
+
+// BenchmarkKeeperHistory is the cost of a look and of a claim under a snapshot that stays open
+// while many are claimed: before, and after 50,000 claims.
 func BenchmarkKeeperHistory(b *testing.B) {
 	const claims, most, batch, looks = 50_000, 1000, 16, 15
 	s, ctx := servers[0], context.Background()
@@ -108,11 +138,9 @@ func BenchmarkKeeperHistory(b *testing.B) {
 		seedSpread(b, db, 2*claims, time.Millisecond, time.Hour, -2*claims*time.Millisecond, 0)
 		claim := func(limit int) time.Duration {
 			services, err := store.DueServices(ctx)
-			if err != nil {
-				b.Fatal(err)
-			}
+			must(b, err)
 			due := credentials.Batch{Claim: claimOf("holder"), Service: alice.Service, Limit: limit}
-			due.Lease, due.Longest = 20*time.Minute, 10*time.Second-services[alice.Service] // as the keeper has it
+			due.Lease, due.MaxOverdue = 20*time.Minute, 10*time.Second-services[alice.Service] // as the keeper has it
 			began := time.Now()
 			claimed, err := store.ClaimDue(ctx, due)
 			if err != nil || len(claimed) != limit {
@@ -124,9 +152,7 @@ func BenchmarkKeeperHistory(b *testing.B) {
 			var looked, claimed []time.Duration
 			for range looks {
 				began := time.Now()
-				if _, err := store.DueServices(ctx); err != nil {
-					b.Fatal(err)
-				}
+				must(b, errOf(store.DueServices(ctx)))
 				looked = append(looked, time.Since(began))
 				claimed = append(claimed, claim(batch))
 			}
@@ -149,13 +175,9 @@ func BenchmarkKeeperHistory(b *testing.B) {
 func (s *server) openSnapshot(b *testing.B) (end func()) {
 	b.Helper()
 	conn, err := s.admin.Conn(bounded(b))
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	for _, statement := range []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT"} {
-		if _, err := conn.ExecContext(bounded(b), statement); err != nil {
-			b.Fatal(err)
-		}
+		must(b, errOf(conn.ExecContext(bounded(b), statement)))
 	}
 	return func() {
 		if _, err := conn.ExecContext(bounded(b), "ROLLBACK"); err != nil {

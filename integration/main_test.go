@@ -14,23 +14,22 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/latchkey-go/latchkey/internal/localmysql"
-	"github.com/latchkey-go/latchkey/internal/storm"
+	"github.com/latchkey-go/latchkey/internal/storm/worker"
+	"github.com/latchkey-go/latchkey/internal/testkit/process"
 )
 
 // servers are what the tests run on: the reference server and, beside a container, a MariaDB.
 var servers []*server
 
 func TestMain(m *testing.M) {
-	if storm.IsWorker() {
-		if err := storm.Worker(context.Background(), os.Stdin, os.Stdout); err != nil {
+	if worker.Started() {
+		if err := worker.Run(context.Background(), os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
 	}
-	if role := os.Getenv(roleEnv); role != "" {
-		os.Exit(playRole(role))
-	}
+	process.Play(roles)
 	flag.Parse()
 	os.Exit(runOnServers(m))
 }
@@ -49,8 +48,8 @@ func runOnServers(m *testing.M) int {
 	return m.Run()
 }
 
-// raiseParallel lets more tests run at once than there are processors, unless the command line says how many: they wait
-// for the servers' disks and for leases to end.
+// raiseParallel lets more tests run at once than there are processors, unless the command line says
+// how many: they wait for the servers' disks and for leases to end.
 func raiseParallel() {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
@@ -59,17 +58,11 @@ func raiseParallel() {
 	}
 }
 
-// chooseServers fills in servers and says which they are. stop ends those that were started, after an error too. What
-// is not stopped, because the program was killed, ends by itself.
+// chooseServers fills in servers and says which they are. stop ends those that were started, after
+// an error too. A server that is not stopped, because the program was killed, ends by itself.
 func chooseServers() (stop func(), err error) {
 	var stops []func() error
-	stop = func() {
-		for _, stop := range stops {
-			if err := stop(); err != nil {
-				fmt.Fprintln(os.Stderr, "server:", err)
-			}
-		}
-	}
+	stop = func() { stopServers(stops) }
 	use := func(dsn, where string) error {
 		s, err := newServer(dsn)
 		if err == nil {
@@ -121,6 +114,14 @@ func chooseServers() (stop func(), err error) {
 	}
 	fmt.Printf("server: not in a container, since %v\n", err)
 	return stop, nil
+}
+
+func stopServers(stops []func() error) {
+	for _, stop := range stops {
+		if err := stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "server:", err)
+		}
+	}
 }
 
 // findMariaDB returns the path of an installed mariadbd, or "".

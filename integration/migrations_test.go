@@ -17,10 +17,7 @@ import (
 // shapeOf is the table as the server describes it.
 func shapeOf(t *testing.T, db *sql.DB, table string) string {
 	t.Helper()
-	var name, shape string
-	if err := db.QueryRowContext(bounded(t), "SHOW CREATE TABLE `"+table+"`").Scan(&name, &shape); err != nil {
-		t.Fatal(err)
-	}
+	shape := rowsOf(t, db, "SHOW CREATE TABLE `"+table+"`")[0].text("Create Table")
 	return regexp.MustCompile(` AUTO_INCREMENT=\d+`).ReplaceAllString(shape, "")
 }
 
@@ -76,16 +73,16 @@ func TestMigrateUpDownUp(t *testing.T) {
 			equal(t, "tables after Down with "+params, tables(t, db), "credentials_migrations")
 			migrate(t, db, nil)
 			applied(t, db, nil, true)
-			equal(t, "the schema after up, down, up with "+params, shapeOf(t, db, "credentials"), first)
-			if err := newStore(t, db).Check(bounded(t)); err != nil {
-				t.Errorf("Check: %v", err)
-			}
+			equal(t, "the schema after up, down, up with "+params, shapeOf(t, db, "credentials"),
+				first)
+			succeeds(t, "Check", newStore(t, db).Check(bounded(t)))
 		}
 	})
 }
 
-// TestMigrateConcurrently: the first time, and once more when the version table is there (goose has its losers sleep for
-// a second after they met over its creation, which hides what they would do otherwise).
+// TestMigrateConcurrently: of programs that migrate at once, one applies. They meet twice, the
+// second time when the version table is there: goose has its losers sleep for a second after they
+// met over its creation, which hides a race.
 func TestMigrateConcurrently(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		database := s.database(t)
@@ -95,7 +92,8 @@ func TestMigrateConcurrently(t *testing.T) {
 		downAll(t, db, nil)
 		upConcurrently(t, s, database)
 		applied(t, db, nil, true)
-		equal(t, "rows of applied migrations", query[int](t, db, "SELECT COUNT(*) FROM credentials_migrations WHERE version_id = 1"), 1)
+		equal(t, "rows of applied migrations", query[int](t, db,
+			"SELECT COUNT(*) FROM credentials_migrations WHERE version_id = 1"), 1)
 	})
 }
 
@@ -133,12 +131,27 @@ func TestMigrateInProcesses(t *testing.T) {
 		db := s.open(t, database, "")
 		inProcesses(t, 4, "migrator", work{DSN: s.dsn(database, "")})
 		applied(t, db, nil, true)
-		equal(t, "rows of applied migrations", query[int](t, db, "SELECT COUNT(*) FROM credentials_migrations WHERE version_id = 1"), 1)
+		equal(t, "rows of applied migrations", query[int](t, db,
+			"SELECT COUNT(*) FROM credentials_migrations WHERE version_id = 1"), 1)
 	})
 }
 
-// TestMigrateOwnTables: nothing but the two tables of that name is touched, neither another set of ours nor the host's
-// own goose.
+// TestMigrateAfterAVersionTableWithoutRows: a program was killed after it had made the version
+// table and before it wrote the first row.
+func TestMigrateAfterAVersionTableWithoutRows(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		db := s.open(t, s.database(t), "")
+		execute(t, db, `CREATE TABLE credentials_migrations (id SERIAL, version_id BIGINT NOT NULL, is_applied BOOLEAN NOT NULL,
+			tstamp TIMESTAMP NULL DEFAULT NOW())`)
+		applied(t, db, nil, false)
+		migrate(t, db, nil)
+		applied(t, db, nil, true)
+		equal(t, "versions", query[string](t, db, "SELECT GROUP_CONCAT(version_id ORDER BY version_id) FROM credentials_migrations"), "0,1")
+	})
+}
+
+// TestMigrateOwnTables: Up and Down touch the two tables of their name alone, neither another set
+// of ours nor the host's own goose.
 func TestMigrateOwnTables(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		db := s.open(t, s.database(t), "")
@@ -150,12 +163,15 @@ func TestMigrateOwnTables(t *testing.T) {
 		applied(t, db, acme, true)
 		equal(t, "tables", tables(t, db), "Acme_tokens Acme_tokens_migrations goose_db_version")
 		migrate(t, db, nil)
-		equal(t, "the schema under another name", strings.Replace(shapeOf(t, db, "Acme_tokens"), "Acme_tokens", "credentials", 1),
+		equal(t, "the schema under another name",
+			strings.Replace(shapeOf(t, db, "Acme_tokens"), "Acme_tokens", "credentials", 1),
 			strings.ReplaceAll(shapeOf(t, db, "credentials"), "credentials_chk", "Acme_tokens_chk"))
 		downAll(t, db, nil)
 		applied(t, db, acme, true)
-		equal(t, "tables", tables(t, db), "Acme_tokens Acme_tokens_migrations credentials_migrations goose_db_version")
-		equal(t, "rows of the host's goose", query[string](t, db, "SELECT GROUP_CONCAT(version_id) FROM goose_db_version"), "42")
+		equal(t, "tables", tables(t, db),
+			"Acme_tokens Acme_tokens_migrations credentials_migrations goose_db_version")
+		equal(t, "rows of the host's goose",
+			query[string](t, db, "SELECT GROUP_CONCAT(version_id) FROM goose_db_version"), "42")
 	})
 }
 
@@ -164,15 +180,14 @@ func TestSchemaIsWhatUpMakes(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		migrated, other := s.open(t, s.migrated(t), ""), s.open(t, s.database(t), "")
 		schema, err := migrations.Schema(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for statement := range strings.SplitSeq(schema, ";\n") {
 			if strings.TrimSpace(statement) != "" {
 				execute(t, other, statement)
 			}
 		}
-		equal(t, "the table that Schema makes", shapeOf(t, other, "credentials"), shapeOf(t, migrated, "credentials"))
+		equal(t, "the table that Schema makes", shapeOf(t, other, "credentials"),
+			shapeOf(t, migrated, "credentials"))
 		migrate(t, other, nil) // and a later Up finds it there
 	})
 }
@@ -181,52 +196,65 @@ func TestMigrateRefusesNewerDatabase(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		db := s.open(t, s.migrated(t), "")
 		shape := shapeOf(t, db, "credentials")
-		execute(t, db, "INSERT INTO credentials_migrations (version_id, is_applied) VALUES (999, TRUE)")
+		execute(t, db,
+			"INSERT INTO credentials_migrations (version_id, is_applied) VALUES (999, TRUE)")
 		for name, call := range map[string]func(context.Context) error{
-			"Up":     func(ctx context.Context) error { _, err := migrations.Up(ctx, db, nil); return err },
-			"Down":   func(ctx context.Context) error { _, err := migrations.Down(ctx, db, nil); return err },
-			"Status": func(ctx context.Context) error { _, err := migrations.Status(ctx, db, nil); return err },
+			"Up": func(ctx context.Context) error {
+				return errOf(migrations.Up(ctx, db, nil))
+			},
+			"Down": func(ctx context.Context) error {
+				return errOf(migrations.Down(ctx, db, nil))
+			},
+			"Status": func(ctx context.Context) error {
+				return errOf(migrations.Status(ctx, db, nil))
+			},
 		} {
-			if err := call(bounded(t)); !errors.Is(err, migrations.ErrNewer) || !strings.Contains(err.Error(), "999") {
-				t.Errorf("%s of a newer database: got error %v, want ErrNewer with its version", name, err)
+			if err := call(bounded(t)); !errors.Is(err, migrations.ErrNewer) ||
+				!strings.Contains(err.Error(), "999") {
+				t.Errorf("%s of a newer database: got error %v, want ErrNewer with its version",
+					name, err)
 			}
 		}
 		equal(t, "the schema", shapeOf(t, db, "credentials"), shape)
 	})
 }
 
-// TestMigrateLeavesAForeignTableAlone: a host has a table of that common name already. It is neither taken for ours nor,
-// by Down, dropped.
+// TestMigrateLeavesAForeignTableAlone: a host has a table of that common name already. It is
+// neither taken for ours nor, by Down, dropped.
 func TestMigrateLeavesAForeignTableAlone(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		db := s.open(t, s.database(t), "")
 		execute(t, db, "CREATE TABLE credentials (login VARCHAR(20), password VARCHAR(20)) COMMENT 'of the intranet'")
 		shape := shapeOf(t, db, "credentials")
 		for name, call := range map[string]func(context.Context) error{
-			"Up":   func(ctx context.Context) error { _, err := migrations.Up(ctx, db, nil); return err },
-			"Down": func(ctx context.Context) error { _, err := migrations.Down(ctx, db, nil); return err },
+			"Up": func(ctx context.Context) error {
+				return errOf(migrations.Up(ctx, db, nil))
+			},
+			"Down": func(ctx context.Context) error {
+				return errOf(migrations.Down(ctx, db, nil))
+			},
 		} {
-			if err := call(bounded(t)); !errors.Is(err, migrations.ErrForeign) || !strings.Contains(err.Error(), "of the intranet") {
+			if err := call(bounded(t)); !errors.Is(err, migrations.ErrForeign) ||
+				!strings.Contains(err.Error(), "of the intranet") {
 				t.Errorf("%s: got error %v, want ErrForeign with the table's comment", name, err)
 			}
 		}
 		equal(t, "the other program's table", shapeOf(t, db, "credentials"), shape)
-		equal(t, "tables", query[int](t, db, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"), 1)
-		if _, err := migrations.Up(bounded(t), db, &migrations.Options{Table: "tokens"}); err != nil {
-			t.Errorf("Up with another name: %v", err)
-		}
+		equal(t, "tables", query[int](t, db,
+			"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"), 1)
+		succeeds(t, "Up with another name",
+			errOf(migrations.Up(bounded(t), db, &migrations.Options{Table: "tokens"})))
 	})
 }
 
-// TestMigrateBadInput: a context that has ended, and names that are none.
+// TestMigrateBadInput: Up refuses a context that has ended, and names that are none.
 func TestMigrateBadInput(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		db := s.open(t, s.migrated(t), "")
 		ctx, cancel := context.WithCancel(bounded(t))
 		cancel()
-		if _, err := migrations.Up(ctx, db, nil); !errors.Is(err, context.Canceled) {
-			t.Errorf("Up under a context that has ended: got error %v, want context.Canceled", err)
-		}
+		failsAs(t, "Up under a context that has ended", errOf(migrations.Up(ctx, db, nil)),
+			context.Canceled)
 		for _, table := range []string{"a b", "a`b", "x;y", "ü", strings.Repeat("x", 51)} {
 			if _, err := migrations.Up(bounded(t), db, &migrations.Options{Table: table}); err == nil {
 				t.Errorf("Up with the table name %q: got no error", table)

@@ -1,24 +1,24 @@
 package integration_test
 
 import (
-	"context"
+	"cmp"
 	"crypto/rand"
 	"database/sql"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/latchkey-go/latchkey/credentials"
 	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
 	"github.com/latchkey-go/latchkey/migrations"
 )
 
-// patience bounds everything that is waited for.
-const patience = 30 * time.Second
-
-// interpolated is the DSN parameter under which every statement is one packet with its values in it.
+// interpolated is the DSN parameter under which every statement is one packet with its values in
+// it.
 const interpolated = "interpolateParams=true"
 
 // server is a server on which tests make databases.
@@ -32,6 +32,14 @@ type server struct {
 func (s *server) product() string {
 	product, _, _ := strings.Cut(s.version, " ")
 	return product
+}
+
+// isolation is the DSN parameter of a session's isolation level.
+func (s *server) isolation(level string) string {
+	if s.mariadb {
+		return "tx_isolation=%27" + level + "%27"
+	}
+	return "transaction_isolation=%27" + level + "%27"
 }
 
 // onServers runs the test on every server, at the same time.
@@ -84,9 +92,7 @@ func (s *server) configFor(t testing.TB, database, params string) *mysql.Config 
 // open returns a pool of its own for the test, on that database.
 func (s *server) open(t testing.TB, database, params string) *sql.DB {
 	t.Helper()
-	db := open(s.configFor(t, database, params))
-	t.Cleanup(func() { _ = db.Close() })
-	return db
+	return openFor(t, s.configFor(t, database, params))
 }
 
 // database makes an empty database for the test.
@@ -106,7 +112,8 @@ func (s *server) migrated(t testing.TB) string {
 	return database
 }
 
-// store makes a database with the credentials table and returns a store on a pool with those parameters.
+// store makes a database with the credentials table and returns a store on a pool with those
+// parameters.
 func (s *server) store(t testing.TB, params string) (*latchkey.Store, *sql.DB) {
 	t.Helper()
 	db := s.open(t, s.migrated(t), params)
@@ -116,9 +123,7 @@ func (s *server) store(t testing.TB, params string) (*latchkey.Store, *sql.DB) {
 func newStore(t testing.TB, db *sql.DB) *latchkey.Store {
 	t.Helper()
 	store, err := latchkey.NewStore(db, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return store
 }
 
@@ -127,14 +132,6 @@ func migrate(t testing.TB, db *sql.DB, opts *migrations.Options) {
 	if _, err := migrations.Up(bounded(t), db, opts); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}
-}
-
-// bounded is a context in which whatever the test does has to end. It is not the test's own, which has ended when
-// cleanups run.
-func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 func execute(t testing.TB, db *sql.DB, query string, args ...any) {
@@ -153,100 +150,100 @@ func query[T any](t testing.TB, db *sql.DB, statement string, args ...any) (valu
 	return value
 }
 
-// eventually waits until ok.
-func eventually(t testing.TB, what string, ok func() bool) {
+// row is a row that a statement found, by column. NULL is nil.
+type row map[string]*string
+
+// text is the column's value, or nothing for NULL.
+func (r row) text(column string) string {
+	if r[column] == nil {
+		return ""
+	}
+	return *r[column]
+}
+
+func (r row) String() string {
+	var columns []string
+	for _, column := range slices.Sorted(maps.Keys(r)) {
+		columns = append(columns, column+": "+r.text(column))
+	}
+	return strings.Join(columns, ", ")
+}
+
+// rowsOf returns the rows that the statement finds.
+func rowsOf(t testing.TB, db *sql.DB, statement string, args ...any) (found []row) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", patience, what)
+	rows, err := db.QueryContext(bounded(t), statement, args...)
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	defer func() { _ = rows.Close() }()
+	names, err := rows.Columns()
+	must(t, err)
+	for rows.Next() {
+		values, targets := make([]*string, len(names)), make([]any, len(names))
+		for i := range values {
+			targets[i] = &values[i]
 		}
+		must(t, rows.Scan(targets...))
+		r := make(row)
+		for i, name := range names {
+			r[name] = values[i]
+		}
+		found = append(found, r)
 	}
+	must(t, rows.Err())
+	return found
 }
 
-// receive waits for a value.
-func receive[T any](t testing.TB, what string, from <-chan T) (value T) {
+// createUser makes an account, which GRANT gives those privileges.
+func (s *server) createUser(t testing.TB, user, password, privileges string) {
 	t.Helper()
-	select {
-	case value = <-from:
-	case <-time.After(patience):
-		t.Fatalf("waited %v for %s", patience, what)
-	}
-	return value
+	name := "'" + user + "'@'%'"
+	execute(t, s.admin, "CREATE USER "+name+" IDENTIFIED BY '"+password+"'")
+	execute(t, s.admin, "GRANT "+privileges+" TO "+name)
 }
 
-func equal[T comparable](t testing.TB, what string, got, want T) {
+// openAs returns a pool of that account.
+func (s *server) openAs(t testing.TB, database, user, password string) *sql.DB {
 	t.Helper()
-	if got != want {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
+	config := s.configFor(t, database, interpolated)
+	config.User, config.Passwd = user, password
+	return openFor(t, config)
 }
 
-// alice is the credential that tests use which need but one.
-var alice = credentials.Key{Service: "github", Account: "alice"}
+// openFor returns a pool, which is closed when the test has ended.
+func openFor(t testing.TB, config *mysql.Config) *sql.DB {
+	db := open(config)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
 
-// seed puts a refresh token without access token, which is due at once.
-func seed(t testing.TB, store *latchkey.Store, key credentials.Key) {
+// newRow is a row to be inserted. Its due time is SQL; empty: never.
+type newRow struct{ service, account, refreshToken, due string }
+
+// insertRows inserts n rows without access token.
+func insertRows(t testing.TB, db *sql.DB, n int, make func(i int) newRow) {
 	t.Helper()
-	put(t, store, key, credentials.Grant{RefreshToken: credentials.NewSecret("seed")})
+	for first := 0; first < n; first += 1000 {
+		var values []string
+		for i := first; i < min(n, first+1000); i++ {
+			r := make(i)
+			values = append(values,
+				fmt.Sprintf("('%s', '%s', '%s', %s, '', '{}', UTC_TIMESTAMP(6))",
+					r.service, r.account, r.refreshToken, cmp.Or(r.due, "NULL")))
+		}
+		execute(t, db,
+			"INSERT INTO credentials (service_name, account_name, refresh_token, due_at, "+
+				"access_token, extra, created_at) VALUES "+strings.Join(values, ", "))
+	}
+	execute(t, db, "ANALYZE TABLE credentials")
 }
 
-func put(t testing.TB, store *latchkey.Store, key credentials.Key, grant credentials.Grant) {
+// questions is the number of statements that the server has got, this one included, from all or
+// from this session alone.
+func questions(t testing.TB, db *sql.DB, scope string) int {
 	t.Helper()
-	if err := store.Put(bounded(t), key, grant); err != nil {
-		t.Fatalf("Put(%v): %v", key, err)
-	}
-}
-
-func get(t testing.TB, store *latchkey.Store, key credentials.Key) credentials.Credential {
-	t.Helper()
-	c, err := store.Get(bounded(t), key)
-	if err != nil {
-		t.Fatalf("Get(%v): %v", key, err)
-	}
-	return c
-}
-
-// claimOf is a claim with a name of its own.
-func claimOf(holder string) credentials.Claim {
-	return credentials.Claim{ID: rand.Text(), Holder: holder, Lease: time.Minute}
-}
-
-// claim makes a claim that must succeed.
-func claim(t testing.TB, store *latchkey.Store, key credentials.Key) credentials.Credential {
-	t.Helper()
-	asked := claimOf("holder")
-	c, err := store.Claim(bounded(t), key, asked)
-	if err != nil {
-		t.Fatalf("Claim(%v): %v", key, err)
-	}
-	if c.Lease.ID != asked.ID {
-		t.Fatalf("Claim(%v): not made; the lease is %+v", key, c.Lease)
-	}
-	return c
-}
-
-// renewal is a provider's answer with that access token.
-func renewal(token string) credentials.Renewal {
-	return credentials.Renewal{
-		Grant: credentials.Grant{
-			Token:           credentials.NewSecret(token),
-			RefreshToken:    credentials.NewSecret(token + "'s refresh token"),
-			Lifetime:        time.Hour,
-			RefreshLifetime: credentials.Never,
-		},
-		By:    "holder",
-		DueIn: 50 * time.Minute,
-		Took:  10 * time.Millisecond,
-	}
-}
-
-// failure is a provider's refusal.
-func failure() credentials.Failure {
-	return credentials.Failure{Class: credentials.Transient, Code: "temporarily_unavailable", RetryIn: time.Minute}
-}
-
-// idle fails the test unless all of the pool's connections are given back soon.
-func idle(t testing.TB, db *sql.DB) {
-	t.Helper()
-	eventually(t, "all connections to be back in the pool", func() bool { return db.Stats().InUse == 0 })
+	n, err := strconv.Atoi(rowsOf(t, db, "SHOW "+scope+" STATUS LIKE 'Questions'")[0].text("Value"))
+	must(t, err)
+	return n
 }

@@ -2,28 +2,27 @@ package integration_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"github.com/latchkey-go/latchkey/credentials"
+	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
 )
 
-// TestStatementCounts has the server count what each call costs (its status variable Questions, of the one session).
+// TestStatementCounts has the server count the statements of each call (its status variable
+// Questions, of the one session).
 func TestStatementCounts(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		for _, params := range []string{"", interpolated} {
 			store, db := s.store(t, params)
 			db.SetMaxOpenConns(1)
-			questions := func() int {
-				var name string
-				var n int
-				if err := db.QueryRowContext(bounded(t), "SHOW SESSION STATUS LIKE 'Questions'").Scan(&name, &n); err != nil {
-					t.Fatal(err)
-				}
-				return n
-			}
 			ctx := context.Background()
 			var held credentials.Credential
 			batch := batchOf("holder", 3)
@@ -36,64 +35,61 @@ func TestStatementCounts(t *testing.T) {
 				want int
 				call func() error
 			}{
-				{"Put: SELECT, INSERT", 2, func() error {
-					return store.Put(ctx, alice, credentials.Grant{RefreshToken: credentials.NewSecret("seed")})
+				{"Put: SELECT, and INSERT in a transaction", 5, func() error {
+					return store.Put(ctx, alice, refreshToken("seed"))
 				}},
-				{"Get", 1, func() error { _, err := store.Get(ctx, alice); return err }},
-				{"Claim: SET TRANSACTION, START TRANSACTION, SELECT, UPDATE, COMMIT", 5, claim},
-				{"Versions", 1, func() error { _, err := store.Versions(ctx, []uint64{held.Row, 1 << 40}); return err }},
-				{"Claim that is refused", 4, func() error { _, err := store.Claim(ctx, alice, claimOf("second")); return err }},
-				{"Release", 1, func() error { return store.Release(ctx, held.Fence()) }},
-				{"Claim after the release", 5, claim},
-				{"Fail", 1, func() error { f := failure(); f.RetryIn = 0; return store.Fail(ctx, held.Fence(), f) }},
-				{"Claim after the failure", 5, claim},
-				{"Save", 1, func() error { return store.Save(ctx, held.Fence(), renewal("new")) }},
-				{"Delete: SELECT, DELETE", 2, func() error { return store.Delete(ctx, alice) }},
-				{"ClaimDue when nothing is due", 4, func() error { _, err := store.ClaimDue(ctx, batchOf("holder", 3)); return err }},
-				{"three puts", 6, func() error {
+				{"Get", 1, func() error { return errOf(store.Get(ctx, alice)) }},
+				{"GetAll of 500", 1, func() error { return errOf(store.GetAll(ctx, keysOf(500))) }},
+				{"GetAll of 501", 2, func() error { return errOf(store.GetAll(ctx, keysOf(501))) }},
+				{"Claim: ROLLBACK AND CHAIN, SELECT, UPDATE, COMMIT", 4, claim},
+				{"Versions", 1, func() error { return errOf(store.Versions(ctx, []uint64{held.Row, 1 << 40})) }},
+				{"Claim that is refused", 3, func() error { return errOf(store.Claim(ctx, alice, claimOf("second"))) }},
+				{"Release", 3, func() error { return store.Release(ctx, held.Fence()) }},
+				{"Claim after the release", 4, claim},
+				{"Fail", 3, func() error { f := failure(); f.RetryIn = 0; return store.Fail(ctx, held.Fence(), f) }},
+				{"Claim after the failure", 4, claim},
+				{"Save: ROLLBACK AND CHAIN, UPDATE, COMMIT", 3, func() error { return store.Save(ctx, held.Fence(), renewal("new")) }},
+				{"Delete: SELECT, and DELETE in a transaction", 4, func() error { return store.Delete(ctx, alice) }},
+				{"ClaimDue when nothing is due", 4, func() error { return errOf(store.ClaimDue(ctx, batchOf("holder", 3))) }},
+				{"three puts", 15, func() error {
 					for _, account := range []string{"alice", "bob", "carol"} {
-						seed(t, store, credentials.Key{Service: alice.Service, Account: account})
+						seed(t, store, keyOf(account))
 					}
 					return nil
 				}},
-				{"ClaimDue: as many as a claim", 5, func() error {
+				{"ClaimDue: SET TRANSACTION, START TRANSACTION, SELECT, UPDATE, COMMIT", 5, func() error {
 					claimed, err := store.ClaimDue(ctx, batch)
 					equal(t, "credentials claimed", len(claimed), 3)
 					return err
 				}},
-				{"ClaimDue, repeated", 1, func() error {
-					batch.Repeated = true
-					claimed, err := store.ClaimDue(ctx, batch)
+				{"FindClaims", 1, func() error {
+					claimed, err := store.FindClaims(ctx, batch, 0)
 					equal(t, "credentials found again", len(claimed), 3)
 					return err
 				}},
-				{"DueServices", 1, func() error { _, err := store.DueServices(ctx); return err }},
+				{"DueServices", 1, func() error { return errOf(store.DueServices(ctx)) }},
 			} {
-				before := questions()
+				before := questions(t, db, "SESSION")
 				if err := step.call(); err != nil {
 					t.Fatalf("%s: %v", step.name, err)
 				}
-				equal(t, "statements of "+step.name+" with "+params, questions()-before-1, step.want) // the 1 is the counting's own
+				equal(t, "statements of "+step.name+" with "+params, questions(t, db, "SESSION")-before-1, step.want) // the 1 is the counting's own
 			}
 		}
 	})
 }
 
-// TestIndexes: every statement that names a key or a row finds it by a unique key, however many rows there are, so that
-// it locks that row alone.
+// TestIndexes: every statement that names a key or a row finds it by a unique key, however many
+// rows there are, so that it locks that row alone.
 func TestIndexes(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		w := &wire{}
 		database := s.migrated(t)
 		db := s.open(t, database, interpolated)
-		values := make([]string, 0, 1000)
-		for i := range 1000 {
-			values = append(values, fmt.Sprintf("('%s', 'account %d', '', '', '{}', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL %d MINUTE)",
-				service(i), i, i-5))
-		}
-		execute(t, db, "INSERT INTO credentials (service_name, account_name, token, refresh_token, extra, created_at, due_at) VALUES "+
-			strings.Join(values, ", "))
-		execute(t, db, "ANALYZE TABLE credentials")
+		insertRows(t, db, 1000, func(i int) newRow {
+			due := fmt.Sprintf("UTC_TIMESTAMP(6) + INTERVAL %d MINUTE", i-5)
+			return newRow{service: service(i), account: fmt.Sprint("account ", i), due: due}
+		})
 		for _, charset := range []string{"", "charset=latin1", "sql_mode=%27%27"} {
 			everything(t, newStore(t, s.openWire(t, database, charset, w)))
 		}
@@ -101,10 +97,11 @@ func TestIndexes(t *testing.T) {
 		explained := 0
 		for _, text := range w.statements() {
 			command, _, _ := strings.Cut(text, " ")
-			if !strings.Contains(text, "`credentials`") || command == "INSERT" || strings.Contains(text, "LIMIT") {
+			if !strings.Contains(text, "`credentials`") || command == "INSERT" ||
+				strings.Contains(text, "LIMIT") {
 				continue // List and Check read many rows, or none
 			}
-			if strings.HasPrefix(text, beginsDueServices) || strings.Contains(text, "AND due_at > ") {
+			if strings.HasPrefix(text, beginsDueServices) || strings.Contains(text, "AND due_at ") {
 				continue // TestDuePlans has what goes by the time
 			}
 			plan := explain(t, s, database, text)
@@ -113,11 +110,11 @@ func TestIndexes(t *testing.T) {
 			if strings.Contains(text, "service_name = '") {
 				want = "service_account"
 			}
-			if plan["key"] != want || plan["rows"] != "1" {
-				t.Errorf("got the plan %q, want the index %s and 1 row: %s", plan, want, text)
+			if plan.text("key") != want || plan.text("rows") != "1" {
+				t.Errorf("got the plan %v, want the index %s and 1 row: %s", plan, want, text)
 			}
 			if command == "SELECT" && !strings.HasPrefix(text, beginsVersions) {
-				equal(t, "the access type of "+text, plan["type"], "const")
+				equal(t, "the access type of "+text, plan.text("type"), "const")
 			}
 		}
 		if explained < 10 {
@@ -126,40 +123,185 @@ func TestIndexes(t *testing.T) {
 	})
 }
 
-// explain returns the statement's plan, a single line, by column. What is not found, because it is gone by now, is planned
-// all the same for a key that is there.
-func explain(t *testing.T, s *server, database, text string) map[string]string {
+// explain returns the statement's plan, a single line, by column. A row that is not found, because
+// it is gone by now, is planned all the same for a key that is there.
+func explain(t *testing.T, s *server, database, text string) row {
 	t.Helper()
-	text = strings.ReplaceAll(text, "'alice'", "'account 1'")
+	text = strings.ReplaceAll(text, hexOf(alice), hexOf(keyOf("account 1")))
 	text = regexp.MustCompile(`\bid = \d+`).ReplaceAllString(text, "id = 7")
-	text = regexp.MustCompile(`\(id, version\) IN \(\(\d+, \d+\)\)`).ReplaceAllString(text, "(id, version) IN ((7, 1))")
+	text = regexp.MustCompile(`\(id, version\) IN \(\(\d+, \d+\)\)`).ReplaceAllString(text,
+		"(id, version) IN ((7, 1))")
 	text = regexp.MustCompile(`\bid IN \(\d+\)`).ReplaceAllString(text, "id IN (7)")
 	command := "EXPLAIN FORMAT = TRADITIONAL "
 	if s.mariadb {
 		command = "EXPLAIN " // which knows no name for its only table
 	}
-	db := s.open(t, database, "")
-	rows, err := db.QueryContext(bounded(t), command+text)
-	if err != nil {
-		t.Fatalf("EXPLAIN %s: %v", text, err)
+	return rowsOf(t, s.open(t, database, ""), command+text)[0]
+}
+
+// everything does everything that the store can do, at least once.
+func everything(t *testing.T, store *latchkey.Store) {
+	t.Helper()
+	ctx := bounded(t)
+	seed(t, store, alice)
+	c := claim(t, store, alice)
+	must(t, store.Release(ctx, c.Fence()))
+	batch := batchOf("holder", 1)
+	claimDue(t, store, batch, 1)
+	for _, c := range findClaims(t, store, batch, 1) {
+		must(t, store.Release(ctx, c.Fence()))
 	}
-	defer func() { _ = rows.Close() }()
-	names, err := rows.Columns()
-	if err != nil || !rows.Next() {
-		t.Fatalf("EXPLAIN %s: no plan, %v", text, err)
+	must(t, errOf(store.DueServices(ctx)))
+	for _, err := range []error{
+		store.Check(ctx),
+		store.Fail(ctx, claim(t, store, alice).Fence(),
+			credentials.Failure{Class: credentials.ClassUnknown, Reason: "cut off"}),
+		store.Save(ctx, claim(t, store, alice).Fence(), renewal("new")),
+	} {
+		must(t, err)
 	}
-	values, targets := make([]*string, len(names)), make([]any, len(names))
-	for i := range values {
-		targets[i] = &values[i]
+	must(t, errOf(store.GetAll(ctx, []credentials.Key{alice})))
+	must(t, errOf(store.Versions(ctx, []uint64{c.Row})))
+	for _, err := range store.List(ctx, alice.Service) {
+		must(t, err)
 	}
-	if err := rows.Scan(targets...); err != nil {
-		t.Fatal(err)
-	}
-	plan := make(map[string]string, len(names))
-	for i, name := range names {
-		if values[i] != nil {
-			plan[name] = *values[i]
+	must(t, store.Delete(ctx, alice))
+}
+
+// TestColumns holds the schema against what the store's statements read and write: a column that
+// one of the two sides forgot is found. (A column that the table lacks gives an error in
+// everything.)
+func TestColumns(t *testing.T) {
+	// These the store does not write, or not read, on purpose.
+	neverWritten := []string{"id"}
+	neverRead := []string{"created_at"} // for people
+
+	word := regexp.MustCompile(`[a-z_]+`)
+	assigned := regexp.MustCompile("([a-z_]+) += ")
+	onServers(t, func(t *testing.T, s *server) {
+		w := &wire{}
+		database := s.migrated(t)
+		everything(t, newStore(t, s.openWire(t, database, "", w)))
+
+		var read, written []string
+		for _, text := range w.statements() {
+			switch command, _, _ := strings.Cut(text, " "); command {
+			case "SELECT":
+				read = append(read, word.FindAllString(text, -1)...)
+			case "INSERT":
+				_, columns, _ := strings.Cut(text, "(")
+				columns, _, _ = strings.Cut(columns, ")")
+				written = append(written, word.FindAllString(columns, -1)...)
+				fallthrough
+			case "UPDATE":
+				text, _, _ = strings.Cut(text, "\nWHERE ")
+				for _, match := range assigned.FindAllStringSubmatch(text, -1) {
+					written = append(written, match[1])
+				}
+			}
 		}
+		columns := rowsOf(t, s.admin, "SELECT column_name AS name FROM information_schema.columns "+
+			"WHERE table_schema = ? AND table_name = 'credentials'", database)
+		for _, column := range columns {
+			name := column.text("name")
+			equal(t, "the store writes "+name, slices.Contains(written, name),
+				!slices.Contains(neverWritten, name))
+			equal(t, "the store reads "+name, slices.Contains(read, name),
+				!slices.Contains(neverRead, name))
+		}
+		if len(columns) < 20 {
+			t.Fatalf("found %d columns", len(columns))
+		}
+	})
+}
+
+// TestChecks: the binary collations ignore trailing spaces, and so would the unique key.
+func TestChecks(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		db := s.open(t, s.migrated(t), interpolated)
+		for _, test := range []struct {
+			service, account string
+			ok               bool
+		}{
+			{"github", "alice", true},
+			{"github", "", true},
+			{"github ", "bob", false},
+			{"github", "bob ", false},
+			{"", "bob", false},
+			{" github", " bob", true}, // unusual, but one key on both sides
+		} {
+			_, err := db.ExecContext(bounded(t), `INSERT INTO credentials (service_name, account_name, access_token, refresh_token, extra, created_at)
+				VALUES (?, ?, '', '', '{}', UTC_TIMESTAMP(6))`, test.service, test.account)
+			var refused *mysql.MySQLError
+			isCheck := errors.As(err, &refused) &&
+				(refused.Number == 3819 || refused.Number == 4025)
+			if test.ok && err != nil || !test.ok && !isCheck {
+				t.Errorf("INSERT of service %q, account %q: got error %v, want it accepted: %v",
+					test.service, test.account, err, test.ok)
+			}
+		}
+	})
+}
+
+// TestWrongTable: a table that is missing, not ours, older or newer is one clear error with a
+// remedy, and not written to.
+func TestWrongTable(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		t.Run("missing", func(t *testing.T) {
+			db := s.open(t, s.database(t), interpolated)
+			everyCallRefuses(t, newStore(t, db), "migrate up")
+			m := newManager(t, newStore(t, db), credentials.RefresherFunc(
+				func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
+					t.Error("the refresher is called")
+					return credentials.Grant{}, errors.New("called")
+				}))
+			failsAs(t, "Manager.Token", errOf(m.Token(bounded(t), alice)), credentials.ErrSchema)
+			equal(t, "tables", tables(t, db), "")
+		})
+		t.Run("a column is missing", func(t *testing.T) {
+			db := s.open(t, s.migrated(t), "")
+			execute(t, db, "ALTER TABLE credentials DROP COLUMN extra")
+			everyCallRefuses(t, newStore(t, db), "migrate up")
+		})
+		t.Run("newer", func(t *testing.T) {
+			db := s.open(t, s.migrated(t), "")
+			execute(t, db, "ALTER TABLE credentials COMMENT = 'latchkey schema 2'")
+			refuses(t, "Check", newStore(t, db).Check(bounded(t)), "update the program")
+		})
+		t.Run("not ours", func(t *testing.T) {
+			db := s.open(t, s.database(t), "")
+			execute(t, db,
+				"CREATE TABLE credentials (id INT, password TEXT) COMMENT = 'the host''s own'")
+			refuses(t, "Check", newStore(t, db).Check(bounded(t)), "choose another table name")
+			everyCallRefuses(t, newStore(t, db), "")
+		})
+	})
+}
+
+// refuses fails the test unless err is ErrSchema and names the remedy.
+func refuses(t *testing.T, what string, err error, remedy string) {
+	t.Helper()
+	if !errors.Is(err, credentials.ErrSchema) || !strings.Contains(err.Error(), remedy) {
+		t.Errorf("%s: got error %v, want ErrSchema with %q", what, err, remedy)
 	}
-	return plan
+}
+
+func everyCallRefuses(t *testing.T, store *latchkey.Store, remedy string) {
+	t.Helper()
+	ctx := bounded(t)
+	began := time.Now()
+	refuses(t, "Check", store.Check(ctx), remedy)
+	_, err := store.Get(ctx, alice)
+	refuses(t, "Get", err, remedy)
+	_, err = store.Claim(ctx, alice, claimOf("holder"))
+	refuses(t, "Claim", err, remedy)
+	_, err = store.ClaimDue(ctx, batchOf("holder", 1))
+	refuses(t, "ClaimDue", err, remedy)
+	refuses(t, "Put", store.Put(ctx, alice, renewal("new").Grant), remedy)
+	for _, err := range store.List(ctx, "") {
+		refuses(t, "List", err, remedy)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the calls took %v; they should not be repeated", took)
+	}
 }

@@ -3,34 +3,36 @@ package integration_test
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
-	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
 	"github.com/latchkey-go/latchkey/internal/storm"
+	"github.com/latchkey-go/latchkey/internal/storm/report"
+	"github.com/latchkey-go/latchkey/internal/storm/worker"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
-// runStorm has real processes, which are this program again, ask for tokens, and fails the test if an invariant broke.
-func runStorm(t testing.TB, s *server, config storm.Config) storm.Report {
+// runStorm has real processes, which are this program again, ask for tokens, and fails the test if
+// an invariant broke.
+func runStorm(t testing.TB, s *server, config storm.Config) report.Report {
 	t.Helper()
 	config.DSN = s.dsn(s.database(t), interpolated)
 	config.Timeout = patience
-	report, err := storm.Run(context.Background(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, violation := range report.Violations {
+	r, err := storm.Run(context.Background(), config)
+	must(t, err)
+	for _, violation := range r.Violations {
 		t.Error(violation)
 	}
-	equal(t, "ok", report.OK, true)
-	equal(t, "refreshes.calls", report.Refreshes.Calls, report.Refreshes.Needed)
-	equal(t, "refreshes.duplicates", report.Refreshes.Duplicates, 0)
-	equal(t, "refreshes.reuse_detected", report.Refreshes.ReuseDetected, 0)
-	equal(t, "refreshes.max_parallel_per_account", report.Refreshes.MaxParallelPerAccount, 1)
-	equal(t, "callers_ok", report.CallersOK, report.Callers)
-	equal(t, "connections_in_use_during_exchange.max", report.HeldConnections.Max, 0)
-	return report
+	equal(t, "ok", r.OK, true)
+	equal(t, "refreshes.calls", r.Refreshes.Calls, r.Refreshes.Needed)
+	equal(t, "refreshes.duplicates", r.Refreshes.Duplicates, 0)
+	equal(t, "refreshes.reuse_detected", r.Refreshes.ReuseDetected, 0)
+	equal(t, "refreshes.max_parallel_per_account", r.Refreshes.MaxParallelPerAccount, 1)
+	equal(t, "callers_ok", r.CallersOK, r.Callers)
+	equal(t, "connections_in_use_during_exchange.max", r.HeldConnections.Max, 0)
+	return r
 }
 
 // TestWorkersShareOneToken: 4 processes of 2 threads need one token, and one of the 8 fetches it.
@@ -42,26 +44,30 @@ func TestWorkersShareOneToken(t *testing.T) {
 	})
 }
 
-// TestAccountsOverlap (invariant 8): of 12 callers 4 want each of 3 accounts. 3 exchanges happen, at the same time.
+// TestAccountsOverlap (invariant 8): of 12 callers 4 want each of 3 accounts. 3 exchanges happen,
+// at the same time.
 func TestAccountsOverlap(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
-		report := runStorm(t, s, storm.Config{Processes: 4, Threads: 1, Accounts: 3, Latency: 5 * time.Second})
+		report := runStorm(t, s,
+			storm.Config{Processes: 4, Threads: 1, Accounts: 3, Latency: 5 * time.Second})
 		equal(t, "callers", report.Callers, 12)
 		equal(t, "refreshes.needed", report.Refreshes.Needed, 3)
 		equal(t, "refreshes.max_parallel_accounts", report.Refreshes.MaxParallelAccounts, 3)
 	})
 }
 
-// TestStorm: the defaults; several expiries; and a single connection for everything that a process does, which an
-// exchange that held one would keep from the other accounts (invariant 6).
+// TestStorm has the storm's defaults, several expiries, and a single connection for all that a
+// process does: an exchange that held one would keep it from the other accounts (invariant 6).
 func TestStorm(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		config storm.Config
 	}{
 		{"defaults", storm.Config{}},
-		{"several rounds", storm.Config{Processes: 3, Threads: 8, Accounts: 5, Rounds: 4, Latency: 50 * time.Millisecond}},
-		{"one connection for each process", storm.Config{Processes: 3, Threads: 2, Accounts: 6, Pool: 1}},
+		{"several rounds", storm.Config{Processes: 3, Threads: 8, Accounts: 5, Rounds: 4,
+			Latency: 50 * time.Millisecond}},
+		{"one connection for each process",
+			storm.Config{Processes: 3, Threads: 2, Accounts: 6, Pool: 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			onServers(t, func(t *testing.T, s *server) {
@@ -74,38 +80,27 @@ func TestStorm(t *testing.T) {
 	}
 }
 
-// holdingStore claims with a transaction that stays open until the save, as a row lock held across the exchange would.
-type holdingStore struct {
-	*latchkey.Store
-
-	db *sql.DB
-	tx *sql.Tx
-}
-
-func (s *holdingStore) Claim(ctx context.Context, key credentials.Key, claim credentials.Claim) (credentials.Credential, error) {
-	c, err := s.Store.Claim(ctx, key, claim)
-	if err != nil {
-		return c, err
-	}
-	s.tx, err = s.db.BeginTx(context.WithoutCancel(ctx), nil)
-	return c, err
-}
-
-func (s *holdingStore) Save(ctx context.Context, fence credentials.Fence, renewal credentials.Renewal) error {
-	if err := s.tx.Rollback(); err != nil {
+// holding is a store that claims with a transaction which stays open until the save, as a row lock
+// held across the exchange would.
+func holding(rows credentials.Store, db *sql.DB) credentials.Store {
+	var tx *sql.Tx
+	store := testkit.NewStore(rows)
+	store.After(testkit.Claim, func(ctx context.Context, call *testkit.Call) (err error) {
+		if call.Err == nil {
+			tx, err = db.BeginTx(context.WithoutCancel(ctx), nil)
+		}
 		return err
-	}
-	return s.Store.Save(ctx, fence, renewal)
+	})
+	store.Before(testkit.Save, func(context.Context, *testkit.Call) error { return tx.Rollback() })
+	return store
 }
 
-// TestHeldConnectionIsSeen puts the storm's measure (invariant 6) to the test: it is 0 for the store, and would not be
-// for one that holds a transaction during the exchange.
+// TestHeldConnectionIsSeen puts the storm's measure (invariant 6) to the test: it is 0 for the
+// store, and would not be for one that holds a transaction during the exchange.
 func TestHeldConnectionIsSeen(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
-		db, connections, err := storm.Open(s.configFor(t, s.migrated(t), interpolated))
-		if err != nil {
-			t.Fatal(err)
-		}
+		db, connections, err := worker.Open(s.configFor(t, s.migrated(t), interpolated))
+		must(t, err)
 		t.Cleanup(func() { _ = db.Close() })
 		store := newStore(t, db)
 		for _, test := range []struct {
@@ -114,19 +109,17 @@ func TestHeldConnectionIsSeen(t *testing.T) {
 			want  int
 		}{
 			{"the store", store, 0},
-			{"a store that holds a transaction", &holdingStore{Store: store, db: db}, 1},
+			{"a store that holds a transaction", holding(store, db), 1},
 		} {
 			seed(t, store, alice)
 			held := -1
 			manager := newManager(t, test.store, credentials.RefresherFunc(
-				func(ctx context.Context, _ credentials.Credential) (credentials.Grant, error) {
+				func(ctx context.Context, _ credentials.RefreshInput) (credentials.Grant, error) {
 					held, _ = connections.Held(ctx)
 					return renewal("new").Grant, nil
 				}))
-			if _, err := manager.Token(storm.WithOwner(bounded(t), "a caller"), alice); err != nil {
-				t.Errorf("%s: %v", test.name, err)
-			}
-			equal(t, "connections that the flight held under "+test.name, held, test.want)
+			succeeds(t, test.name, errOf(manager.Token(worker.NewCaller(bounded(t)), alice)))
+			equal(t, "connections that the call held under "+test.name, held, test.want)
 		}
 		idle(t, db)
 	})
@@ -135,14 +128,61 @@ func TestHeldConnectionIsSeen(t *testing.T) {
 // newManager returns a manager of one service, alice's.
 func newManager(t testing.TB, store credentials.Store, refresher credentials.Refresher) *credentials.Manager {
 	t.Helper()
-	manager, err := credentials.NewManager(store, credentials.Services{alice.Service: {Refresher: refresher}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	manager, err := credentials.NewManager(store,
+		credentials.Services{alice.Service: {Refresher: refresher}}, nil)
+	must(t, err)
 	t.Cleanup(func() {
-		if err := manager.Close(bounded(t)); err != nil {
-			t.Errorf("Close: %v", err)
-		}
+		succeeds(t, "Close", manager.Close(bounded(t)))
 	})
 	return manager
+}
+
+// TestNobodyWaitsForRenewals: processes that ask all the time renew each token once per expiry, and
+// before it, so that no caller waits for that.
+func TestNobodyWaitsForRenewals(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		// A server that stalls for a second and a half lets a token expire, and then callers have
+		// to wait: each thread once or twice, since it asks for nothing else meanwhile. There are
+		// more tries for that, and for nothing else.
+		var r report.Report
+		for range 3 {
+			if r = lifetimes(t, s); r.CallersWaited == 0 {
+				break
+			}
+			if r.CallersWaited > r.Callers/100 {
+				t.Fatalf("%d of %d callers waited, which no stall explains",
+					r.CallersWaited, r.Callers)
+			}
+			t.Logf("%d callers waited; served after replaced: %+v ms",
+				r.CallersWaited, r.ServedAfterReplaced)
+		}
+		equal(t, "callers_waited", r.CallersWaited, 0)
+		if least := 2 * r.Accounts; r.Refreshes.Needed < least {
+			t.Errorf("refreshes.needed: got %d, want %d or more", r.Refreshes.Needed, least)
+		}
+	})
+}
+
+// lifetimes is a storm over two lifetimes, and fails the test for everything that breaks but that
+// callers waited.
+func lifetimes(t *testing.T, s *server) report.Report {
+	t.Helper()
+	r, err := storm.Run(t.Context(), storm.Config{
+		DSN: s.dsn(s.database(t), interpolated), Timeout: 2 * patience,
+		Processes: 2, Accounts: 3, Lifetimes: 2, Lifetime: 8 * time.Second,
+		Latency: 20 * time.Millisecond,
+	})
+	must(t, err)
+	for _, violation := range r.Violations {
+		if !strings.Contains(violation, "callers waited") {
+			t.Error(violation)
+		}
+	}
+	equal(t, "refreshes.calls", r.Refreshes.Calls, r.Refreshes.Needed)
+	equal(t, "refreshes.duplicates", r.Refreshes.Duplicates, 0)
+	equal(t, "refreshes.reuse_detected", r.Refreshes.ReuseDetected, 0)
+	equal(t, "refreshes.max_parallel_per_account", r.Refreshes.MaxParallelPerAccount, 1)
+	equal(t, "callers_failed", r.CallersFailed, 0)
+	equal(t, "connections_in_use_during_exchange.max", r.HeldConnections.Max, 0)
+	return r
 }

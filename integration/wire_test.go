@@ -20,12 +20,12 @@ const (
 	loseReply      // the server carries it out, and the connection breaks before the reply arrives
 )
 
-// wire is the network between a pool and its server. It shows every statement that is sent, and lets a test hold it,
-// change it or lose it. The server must not be reached through TLS, and parameters must be interpolated, so that a
-// statement is one packet of text.
+// wire is the network between a pool and its server. It shows every statement that is sent, and
+// lets a test hold it, change it or lose it. The server must not be reached through TLS, and
+// parameters must be interpolated, so that a statement is one packet of text.
 type wire struct {
-	// statement is called with each statement before it is sent, by several goroutines. It may change the text in
-	// place, and holds the statement until it returns.
+	// statement is called with each statement before it is sent, by several goroutines. It may
+	// change the text in place, and holds the statement until it returns.
 	statement func(text []byte) fate
 
 	mu   sync.Mutex // guards what follows
@@ -46,8 +46,7 @@ func (s *server) openWire(t testing.TB, database, params string, w *wire) *sql.D
 		}
 		return &wireConn{Conn: conn, wire: w}, nil
 	}
-	db := open(config)
-	t.Cleanup(func() { _ = db.Close() })
+	db := openFor(t, config)
 	return db
 }
 
@@ -82,7 +81,8 @@ type wireConn struct {
 	cut  bool // break at the next reply; the driver uses a connection from one goroutine at a time
 }
 
-// Write sees whole packets: the driver writes each in one call, after a header of four bytes and the command.
+// Write sees whole packets: the driver writes each in one call, after a header of four bytes and
+// the command.
 func (c *wireConn) Write(packet []byte) (int, error) {
 	const query = 3 // COM_QUERY
 	if len(packet) <= 5 || packet[4] != query {
@@ -125,16 +125,18 @@ func (c *wireConn) breakDown() error {
 	return io.ErrUnexpectedEOF
 }
 
-// What the store's statements begin with.
+// The beginnings of the store's statements.
 const (
 	beginsSelect   = "SELECT `id`"
 	beginsVersions = "SELECT id, version"
 	beginsClaim    = "UPDATE `credentials`\nSET interrupted_by"
-	beginsSave     = "UPDATE `credentials`\nSET token "
+	beginsSave     = "UPDATE `credentials`\nSET access_token "
 	beginsFail     = "UPDATE `credentials`\nSET failures"
+	beginsRelease  = "UPDATE `credentials`\nSET due_at"
 )
 
-// once returns a wire's statement function that gives the first statement with that prefix that fate.
+// once returns a wire's statement function that gives the first statement with that prefix that
+// fate.
 func once(prefix string, what fate) func(text []byte) fate {
 	var first sync.Once
 	return func(text []byte) fate {

@@ -4,15 +4,15 @@ CREATE TABLE IF NOT EXISTS `credentials` (
     `service_name`       VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     `account_name`       VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '' COMMENT 'empty where a service has one account',
 
-    `token`              BLOB NOT NULL COMMENT 'empty: none yet',
+    `access_token`       BLOB NOT NULL COMMENT 'empty: none yet',
     `refresh_token`      BLOB NOT NULL,
     `extra`              BLOB NOT NULL COMMENT 'JSON object of strings that came beside the token',
-    `expiration`         DATETIME(6) NULL COMMENT 'of token, UTC; NULL: does not expire',
+    `expiration`         DATETIME(6) NULL COMMENT 'of access_token, UTC; NULL: does not expire',
     `refresh_expiration` DATETIME(6) NULL COMMENT 'of refresh_token, UTC; NULL: not known',
     `due_at`             DATETIME(6) NULL COMMENT 'renew from then on, UTC; NULL: not before someone asks',
 
     `version`            BIGINT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'moves on with every write',
-    `token_version`      BIGINT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'version of the claim or put that token came from',
+    `token_version`      BIGINT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'version of the claim or put that the access token came from',
 
     `lease_id`           VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'the claim; empty: none',
     `lease_version`      BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'version that the claim made; version is beyond it: an earlier holder''s success came since',
@@ -24,14 +24,14 @@ CREATE TABLE IF NOT EXISTS `credentials` (
     `interrupted_at`     DATETIME(6) NULL,
 
     `failures`           INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'since the last success',
-    `failure_class`      VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'rejected, transient or unknown; empty: none',
+    `failure_class`      VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'dead, transient or unknown; empty: none',
     `failure_code`       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'the provider''s, such as invalid_grant',
     `failure_reason`     VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
     `failed_by`          VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
     `failed_at`          DATETIME(6) NULL,
     `retry_at`           DATETIME(6) NULL COMMENT 'no exchange before then, UTC',
 
-    `refreshed_by`       VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
+    `refreshed_by`       VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'holder whose exchange brought access_token; empty: it was put',
     `refreshed_at`       DATETIME(6) NULL,
     `refresh_micros`     BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'how long the provider took',
     `created_at`         DATETIME(6) NOT NULL,

@@ -1,8 +1,8 @@
 // Package migrations holds the schema of the credentials table and applies it with goose.
 //
-// A host that uses another migration tool takes [FS] (goose's annotations are SQL comments) or the output of [Schema].
-// Services do not import this package; it is for the command or job that prepares the database, so that goose is not
-// linked into them.
+// A host that uses another migration tool takes [FS] (goose's annotations are SQL comments) or the
+// output of [Schema]. Services do not import this package, so that goose is not linked into them:
+// the package is for the command or job that prepares the database.
 package migrations
 
 import (
@@ -18,55 +18,84 @@ import (
 	"testing/fstest"
 
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
+
+	"github.com/latchkey-go/latchkey/credentials/mysql"
 )
 
-// FS holds the migrations, one DDL statement in each direction per file. They name the table `credentials`.
+// FS holds the migrations, one DDL statement in each direction per file, for a table that is named
+// `credentials`.
 //
 //go:embed *.sql
 var FS embed.FS
 
-// DefaultTable is the table's name where [Options] give none.
-const DefaultTable = "credentials"
+// DefaultTable is the table's name where [Options] give none, the store's own default.
+const DefaultTable = mysql.DefaultTable
 
-// ErrNewer is wrapped where the database has migrations that this version of the library does not know.
-var ErrNewer = errors.New("the database was migrated by a newer version of latchkey; update this program")
+// Errors that are wrapped where the database is not as this version of the library left it.
+var (
+	// ErrNewer says that the database has migrations that this version does not know.
+	ErrNewer = errors.New("the database was migrated by a newer version of latchkey; update this program")
 
-// ErrForeign is wrapped where a table of that name is there that latchkey did not make.
-var ErrForeign = errors.New("the table is another program's; choose another name")
+	// ErrForeign says that latchkey did not make the table of that name.
+	ErrForeign = errors.New("the table is another program's; choose another name")
+)
 
 // Options change what is applied. Nil means the defaults.
 type Options struct {
-	// Table is the name of the credentials table, of letters, digits and underscores, at most 50. Empty: DefaultTable.
-	// goose's version table stands beside it and is called Table + "_migrations".
+	// Table is the name of the credentials table, of letters, digits and underscores, at most 50.
+	// Empty: DefaultTable. goose's version table stands beside it and is called Table +
+	// "_migrations".
 	Table string
+
+	// OnlyCaller says that nobody else calls Up or Down at the same time, on this server or another
+	// of its group, so that no lock is needed. Set OnlyCaller where a group has several primaries
+	// (see [ErrSeveralPrimaries]), and where the server has no GET_LOCK, such as Percona XtraDB
+	// Cluster in strict mode.
+	OnlyCaller bool
 }
 
 var tableName = regexp.MustCompile(`^[A-Za-z0-9_]{1,50}$`)
 
-// Up applies what is not applied yet. Any number of processes may call it at once: one applies, the others wait.
+// Up applies the migrations that are not applied yet. Any number of processes may call Up at once:
+// one applies, the others wait. Where nothing is left to apply, Up takes no lock and writes
+// nothing.
+//
+// In a group with several primaries Up changes nothing unless [Options.OnlyCaller] is set; the
+// error wraps [ErrSeveralPrimaries].
 func Up(ctx context.Context, db *sql.DB, opts *Options) ([]*goose.MigrationResult, error) {
-	provider, err := provider(db, opts)
+	s, err := open(db, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := refuse(ctx, db, opts, provider); err != nil {
+	applied, err := s.look(ctx)
+	if err != nil || applied == s.newest() {
 		return nil, err
 	}
-	return provider.Up(ctx)
+	if err := s.admit(ctx); err != nil {
+		return nil, err
+	}
+	return s.provider.Up(ctx)
 }
 
-// Down takes back the newest migration that is applied; taking back the first one drops the table and all tokens in
-// it. Without one to take back, the error wraps [goose.ErrNoNextVersion].
+// Down takes back the newest migration that is applied; taking back the first one drops the table
+// and all tokens in it. Without a migration to take back, the error wraps [goose.ErrNoNextVersion].
+// Down refuses where Up does.
 func Down(ctx context.Context, db *sql.DB, opts *Options) (*goose.MigrationResult, error) {
-	provider, err := provider(db, opts)
+	s, err := open(db, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := refuse(ctx, db, opts, provider); err != nil {
+	applied, err := s.look(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case applied == 0:
+		return nil, goose.ErrNoNextVersion
+	}
+	if err := s.admit(ctx); err != nil {
 		return nil, err
 	}
-	return provider.Down(ctx)
+	return s.provider.Down(ctx)
 }
 
 // Migration is one migration that this version knows.
@@ -76,22 +105,19 @@ type Migration struct {
 	Applied bool
 }
 
-// Status lists the migrations that this version knows, and which of them are applied. (goose's own status reads a
-// time, and so needs parseTime in the host's DSN.)
+// Status lists the migrations that this version knows, and which of them are applied. Status writes
+// nothing. (Goose's own status reads a time, and so needs parseTime in the host's DSN.)
 func Status(ctx context.Context, db *sql.DB, opts *Options) ([]Migration, error) {
-	provider, err := provider(db, opts)
+	s, err := open(db, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := refuseNewer(ctx, provider); err != nil {
-		return nil, err
-	}
-	applied, err := provider.GetDBVersion(ctx)
+	applied, err := s.applied(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var status []Migration
-	for _, source := range provider.ListSources() {
+	for _, source := range s.provider.ListSources() {
 		status = append(status, Migration{source.Version, source.Path, source.Version <= applied})
 	}
 	return status, nil
@@ -119,19 +145,30 @@ func Schema(opts *Options) (string, error) {
 	return schema.String(), nil
 }
 
-func provider(db *sql.DB, opts *Options) (*goose.Provider, error) {
+// schema is the table in one database, with the means to change it.
+type schema struct {
+	db         *sql.DB
+	table      string
+	versions   versions
+	provider   *goose.Provider
+	onlyCaller bool
+}
+
+func open(db *sql.DB, opts *Options) (*schema, error) {
 	files, table, err := files(opts)
 	if err != nil {
 		return nil, err
 	}
-	store, err := database.NewStore(database.DialectMySQL, table+"_migrations")
-	if err != nil {
+	s := &schema{db: db, table: table, onlyCaller: opts != nil && opts.OnlyCaller}
+	if s.versions, err = newVersions(table); err != nil {
 		return nil, err
 	}
-	return goose.NewProvider(goose.DialectCustom, db, files,
-		goose.WithStore(store),
-		goose.WithSessionLocker(namedLock(table)),
-		goose.WithDisableGlobalRegistry(true))
+	options := []goose.ProviderOption{goose.WithStore(s.versions), goose.WithDisableGlobalRegistry(true)}
+	if !s.onlyCaller {
+		options = append(options, goose.WithSessionLocker(namedLock(table)))
+	}
+	s.provider, err = goose.NewProvider(goose.DialectCustom, db, files, options...)
+	return s, err
 }
 
 // files returns the migrations for the table that opts name, and its name.
@@ -162,35 +199,40 @@ func files(opts *Options) (fs.FS, string, error) {
 	return renamed, table, nil
 }
 
-// refuse keeps a program from what it should not touch: somebody else's table, beside which it does not even put its
-// version table, and a newer schema.
-func refuse(ctx context.Context, db *sql.DB, opts *Options, p *goose.Provider) error {
-	_, table, err := files(opts)
-	if err != nil {
-		return err
-	}
-	var comment string
-	err = db.QueryRowContext(ctx,
-		"SELECT table_comment FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?", table).Scan(&comment)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-	case err != nil:
-		return fmt.Errorf("look for table %q: %w", table, err)
-	case !strings.HasPrefix(comment, "latchkey schema "):
-		return fmt.Errorf("table %q, whose comment is %q: %w", table, comment, ErrForeign)
-	}
-	return refuseNewer(ctx, p)
+// newest is the newest version that this program knows.
+func (s *schema) newest() int64 {
+	sources := s.provider.ListSources()
+	return sources[len(sources)-1].Version
 }
 
-// refuseNewer keeps an old program from working on a schema that it does not know.
-func refuseNewer(ctx context.Context, p *goose.Provider) error {
-	applied, err := p.GetDBVersion(ctx)
-	if err != nil {
-		return fmt.Errorf("read the migrations' version table: %w", err)
+// look returns the newest version that is applied, 0 for none. The error keeps the program away
+// from a newer schema and from somebody else's table, beside which not even a version table is
+// made.
+func (s *schema) look(ctx context.Context) (int64, error) {
+	comment, exists, err := tableComment(ctx, s.db, s.table)
+	switch {
+	case err != nil:
+		return 0, err
+	case exists && !strings.HasPrefix(comment, "latchkey schema "):
+		return 0, fmt.Errorf("table %q, whose comment is %q: %w", s.table, comment, ErrForeign)
 	}
-	sources := p.ListSources()
-	if known := sources[len(sources)-1].Version; applied > known {
-		return fmt.Errorf("%w: it is at version %d, this program knows up to %d", ErrNewer, applied, known)
+	return s.applied(ctx)
+}
+
+// applied returns the newest version that is applied, 0 for none. The error keeps an old program
+// from a schema that the program does not know.
+func (s *schema) applied(ctx context.Context) (int64, error) {
+	applied, _, err := s.versions.latest(ctx, s.db)
+	if known := s.newest(); err == nil && applied > known {
+		err = fmt.Errorf("%w: it is at version %d, this program knows up to %d", ErrNewer, applied, known)
 	}
-	return nil
+	return applied, err
+}
+
+// admit returns an error if the schema must not be changed from here.
+func (s *schema) admit(ctx context.Context) error {
+	if s.onlyCaller {
+		return nil
+	}
+	return refuseSeveral(ctx, s.db)
 }

@@ -13,8 +13,9 @@ import (
 // bare removes comments and quoted text.
 var bare = regexp.MustCompile("(?m)--.*$|'(?:[^']|'')*'|`[^`]*`")
 
-// TestFiles holds what other tools rely on: numbered without a gap, and one DDL statement in each direction, since MySQL
-// commits each of them by itself and a file that fails half-way could not be repeated.
+// TestFiles: other tools rely on files that are numbered without a gap and have one DDL statement
+// in each direction. MySQL commits each DDL statement by itself, and a file that fails half-way
+// could not be repeated.
 func TestFiles(t *testing.T) {
 	names, err := fs.Glob(migrations.FS, "*")
 	if err != nil || len(names) == 0 {
@@ -51,7 +52,8 @@ func TestSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(standard, "CREATE TABLE IF NOT EXISTS `credentials` (") || strings.Contains(standard, "goose") || strings.Contains(standard, "DROP") {
+	if !strings.HasPrefix(standard, "CREATE TABLE IF NOT EXISTS `credentials` (") ||
+		strings.Contains(standard, "goose") || strings.Contains(standard, "DROP") {
 		t.Errorf("Schema(nil): got\n%s", standard)
 	}
 	renamed, err := migrations.Schema(&migrations.Options{Table: "Acme_tokens"})

@@ -10,8 +10,8 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// shown is a credential as it is printed. Durations are in seconds, from when the row was read; absent where there is no
-// end or nothing happened.
+// shown is a credential as it is printed. Durations are in seconds, from when the row was read. A
+// duration is absent where there is no end or nothing happened.
 type shown struct {
 	Service      string            `json:"service"`
 	Account      string            `json:"account"`
@@ -55,10 +55,10 @@ type shownEvent struct {
 func showCredential(c credentials.Credential, reveal bool) shown {
 	s := shown{
 		Service: c.Key.Service, Account: c.Key.Account, State: stateName(c),
-		Token: show(c.Token, reveal), RefreshToken: show(c.RefreshToken, reveal), Version: c.Version,
-		DueIn: seconds(c.DueIn), RefreshExpiresIn: seconds(c.RefreshExpiresIn),
+		Token: show(c.AccessToken, reveal), RefreshToken: show(c.RefreshToken, reveal),
+		Version: c.Version, DueIn: seconds(c.DueIn), RefreshExpiresIn: seconds(c.RefreshExpiresIn),
 	}
-	if !c.Token.IsZero() {
+	if !c.AccessToken.IsZero() {
 		s.ExpiresIn = seconds(c.ExpiresIn)
 	}
 	if len(c.Extra) > 0 {
@@ -71,32 +71,41 @@ func showCredential(c credentials.Credential, reveal bool) shown {
 		s.Lease = &shownLease{Holder: c.Lease.Holder, EndsIn: c.Lease.EndsIn.Seconds()}
 	}
 	if f := c.Failure; f.Class != "" {
-		s.Failure = &shownFailure{Class: string(f.Class), Code: f.Code, Reason: f.Reason, Count: f.Count, By: f.By,
-			Ago: f.Ago.Seconds(), RetryIn: max(0, f.RetryIn.Seconds())}
+		s.Failure = &shownFailure{
+			Class: string(f.Class), Code: f.Code, Reason: f.Reason, Count: f.Count, By: f.By,
+			Ago: f.Ago.Seconds(), RetryIn: max(0, f.RetryIn.Seconds()),
+		}
 	}
 	if c.Interrupted.By != "" {
 		s.Interrupted = &shownEvent{By: c.Interrupted.By, Ago: c.Interrupted.Ago.Seconds()}
 	}
 	if c.Refreshed.By != "" {
-		s.Refreshed = &shownEvent{By: c.Refreshed.By, Ago: c.Refreshed.Ago.Seconds(), TookMS: c.Refreshed.Took.Seconds() * 1000}
+		s.Refreshed = &shownEvent{
+			By: c.Refreshed.By, Ago: c.Refreshed.Ago.Seconds(), TookMS: c.Refreshed.Took.Seconds() * 1000,
+		}
 	}
 	return s
 }
 
-// stateName says in a word what may be done with the credential.
+// stateName says in a word how the credential stands. A dead grant is dead though its token may
+// still be good, and a lease that has ended without a result is no exchange under way.
 func stateName(c credentials.Credential) string {
-	switch c.State(credentials.Secret{}) {
-	case credentials.Leased:
+	switch {
+	case c.Lease.Live():
 		return "being refreshed"
-	case credentials.Fresh:
-		return "fresh"
-	case credentials.Dead:
+	case c.Failure.Class == credentials.ClassDead:
 		return "dead"
-	case credentials.BackingOff:
+	}
+	switch c.State(credentials.Claim{}) {
+	case credentials.StateFresh:
+		return "fresh"
+	case credentials.StateLeased:
+		return "interrupted"
+	case credentials.StateBackingOff:
 		return "backing off"
 	}
 	switch {
-	case c.Token.IsZero():
+	case c.AccessToken.IsZero():
 		return "no token yet"
 	case c.ExpiresIn <= 0:
 		return "expired"
@@ -114,26 +123,33 @@ func (s shown) lines(c credentials.Credential) string {
 	line("token", orNone(s.Token))
 	line("refresh token", orNone(s.RefreshToken))
 	for _, name := range slices.Sorted(maps.Keys(s.Extra)) {
-		line("extra "+name, s.Extra[name])
+		line("extra "+printableName(name), s.Extra[name])
 	}
-	if !c.Token.IsZero() {
+	if !c.AccessToken.IsZero() {
 		line("expires", in(c.ExpiresIn))
 	}
 	line("due", in(c.DueIn))
 	if c.RefreshExpiresIn != credentials.Never {
 		line("refresh token expires", in(c.RefreshExpiresIn))
 	}
-	if s.Lease != nil {
+	switch {
+	case c.Lease.Live():
 		line("lease", fmt.Sprintf("of %s, ends %s", c.Lease.Holder, in(c.Lease.EndsIn)))
+	case s.Lease != nil:
+		line("lease", fmt.Sprintf("of %s, ended %s with nothing saved: the outcome is unknown",
+			c.Lease.Holder, in(c.Lease.EndsIn)))
 	}
 	if s.Refreshed != nil {
-		line("refreshed", fmt.Sprintf("%s by %s, took %s", in(-c.Refreshed.Ago), c.Refreshed.By, span(c.Refreshed.Took)))
+		line("refreshed", fmt.Sprintf("%s by %s, took %s",
+			in(-c.Refreshed.Ago), c.Refreshed.By, span(c.Refreshed.Took)))
 	}
 	if s.Interrupted != nil {
-		line("interrupted", fmt.Sprintf("an exchange of %s, begun %s, whose outcome is unknown", c.Interrupted.By, in(-c.Interrupted.Ago)))
+		line("interrupted", fmt.Sprintf("an exchange of %s, begun %s, whose outcome is unknown",
+			c.Interrupted.By, in(-c.Interrupted.Ago)))
 	}
 	if f := c.Failure; f.Class != "" {
-		line("failure", strings.Join(strings.Fields(fmt.Sprintf("%s %s %s", f.Class, f.Code, f.Reason)), " "))
+		text := fmt.Sprintf("%s %s %s", f.Class, f.Code, f.Reason)
+		line("failure", strings.Join(strings.Fields(text), " "))
 		line("failed", fmt.Sprintf("%s, last %s by %s", count(f.Count, "time"), in(-f.Ago), f.By))
 		if f.RetryIn > 0 {
 			line("next attempt", in(f.RetryIn))

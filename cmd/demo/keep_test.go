@@ -44,11 +44,10 @@ func startProvider(t *testing.T, options provider.Options) *provider.Server {
 }
 
 // perService are the "services" of an object by name.
-func perService(object map[string]any) map[string]map[string]any {
-	services := make(map[string]map[string]any)
+func perService(object map[string]any) map[string]any {
+	services := make(map[string]any)
 	for _, s := range object["services"].([]any) {
-		s := s.(map[string]any)
-		services[s["service"].(string)] = s
+		services[s.(map[string]any)["service"].(string)] = s
 	}
 	return services
 }
@@ -58,8 +57,8 @@ func TestRefreshDue(t *testing.T) {
 	ok(t, "", "migrate", "up")
 	p := startProvider(t, provider.Options{})
 	args := append([]string{"refresh", "--due"}, providerArgs(p, " Xero ")...)
-	if r := demo("", args...); r.status != 0 || r.stdout != "nothing was due\n" {
-		t.Errorf("an empty table: status %d: %s%s, want that nothing was due", r.status, r.stdout, r.stderr)
+	if r := demo(t, "", args...).ends(0); r.stdout != "nothing was due\n" {
+		t.Errorf("an empty table: %s, want that nothing was due", r.stdout)
 	}
 
 	putDue(t, p, "xero", "alice", "bob", "carol")
@@ -67,31 +66,28 @@ func TestRefreshDue(t *testing.T) {
 	p.Provider.Revoke("carol")
 	got := ok(t, "", args...)
 	services := perService(got)
-	if x := services["xero"]; got["ok"] != true || x["renewed"] != 2.0 || x["rejected"] != 1.0 || x["failed"] != 0.0 || x["left"] != false {
-		t.Errorf("refresh --due: %v, want 2 renewed and 1 rejected of xero", got)
-	}
-	if o := services["other"]; o["left"] != true || o["renewed"] != 0.0 || len(services) != 2 {
-		t.Errorf("refresh --due: %v, want the other service left", got)
+	fields{"ok": true}.in(t, got)
+	fields{"renewed": 2.0, "dead": 1.0, "failed": 0.0, "left": false}.in(t, services["xero"])
+	fields{"renewed": 0.0, "left": true}.in(t, services["other"])
+	if len(services) != 2 {
+		t.Errorf("refresh --due: %v, want two services", got)
 	}
 	for account, want := range map[string]string{"alice": "fresh", "bob": "fresh", "carol": "dead"} {
-		if c := ok(t, "", "get", "xero", account); c["state"] != want {
-			t.Errorf("xero/%s is %v, want %s", account, c["state"], want)
-		}
+		fields{"state": want}.in(t, ok(t, "", "get", "xero", account))
 	}
-	if c := ok(t, "", "get", "other", "dave"); c["state"] != "no token yet" {
-		t.Errorf("other/dave is %v, want it left as it was", c["state"])
-	}
+	fields{"state": "no token yet"}.in(t, ok(t, "", "get", "other", "dave"))
 
-	r := demo("", args...)
-	if want := "other  due, but left: no --service names it\nxero   nothing was due\n"; r.status != 0 || r.stdout != want {
-		t.Errorf("second pass: status %d: %s%s, want %s", r.status, r.stdout, r.stderr, want)
+	const want = "other  due, but left: no --service names it\nxero   nothing was due\n"
+	if r := demo(t, "", args...).ends(0); r.stdout != want {
+		t.Errorf("second pass: %s, want %s", r.stdout, want)
 	}
 	if calls := p.Provider.Stats().Calls; calls != 3 {
 		t.Errorf("the endpoint got %d calls, want one for each credential of xero", calls)
 	}
 }
 
-// TestRefreshDueByPolicy has tokens of an hour renewed, which are due 5 minutes before they end unless a flag says other.
+// TestRefreshDueByPolicy has tokens of an hour renewed. They are due 5 minutes before they end
+// unless a flag says other.
 func TestRefreshDueByPolicy(t *testing.T) {
 	useServer(t, "refresh_policy")
 	ok(t, "", "migrate", "up")
@@ -102,9 +98,10 @@ func TestRefreshDueByPolicy(t *testing.T) {
 	} {
 		putDue(t, p, service, "alice")
 		ok(t, "", slices.Concat([]string{"refresh", "--due"}, providerArgs(p, service), flags)...)
-		due := ok(t, "", "get", service, "alice")["due_in"].(float64)
-		if dueIn := time.Duration(due * float64(time.Second)); dueIn > 35*time.Minute || dueIn < 30*time.Minute {
-			t.Errorf("%s: due in %v, want 35 minutes, or little less", flags, dueIn)
+		const most, least = 35 * 60, 30 * 60
+		dueIn := ok(t, "", "get", service, "alice")["due_in"].(float64)
+		if dueIn > most || dueIn < least {
+			t.Errorf("%s: due in %v s, want %v, or little less", flags, dueIn, most)
 		}
 	}
 }
@@ -116,77 +113,101 @@ func TestRefreshDueWithTheProviderDown(t *testing.T) {
 	putDue(t, p, "xero", "a", "b", "c", "d", "e", "f")
 	must(t, p.Close())
 	args := append([]string{"refresh", "--due"}, providerArgs(p, "xero")...)
-	r := demo("", args...)
-	if r.status != exitFailed || !strings.Contains(r.stdout, "0 renewed, 0 rejected, 6 failed; the provider is down") {
-		t.Errorf("status %d, want %d and 6 failures: %s", r.status, exitFailed, r.stdout)
-	}
-	if !strings.Contains(r.stderr, "refused the connection") || !strings.Contains(r.stderr, "xero/") || strings.Contains(r.stderr, "\ndemo: ") {
-		t.Errorf("stderr does not say what went wrong with what:\n%s", r.stderr)
-	}
-	if strings.Contains(r.stderr+r.stdout, "refresh-") {
-		t.Errorf("a refresh token is shown:\n%s%s", r.stdout, r.stderr)
-	}
+	demo(t, "", args...).ends(exitFailed).
+		shows("0 renewed, 0 dead, 6 failed; the provider is down").
+		says("refused the connection", "xero/").hides("\ndemo: ", "refresh-")
 
-	// One failure is no reason to take it for down, but one to fail.
+	// A provider that failed once is not down, but the command has failed.
 	ok(t, `{"refresh_token": "refresh-x"}`, "put", "github", "g")
 	args = append([]string{"refresh", "--due", "--json"}, providerArgs(p, "github")...)
-	r = demo("", args...)
+	r := demo(t, "", args...).ends(exitFailed)
 	var got map[string]any
 	must(t, json.Unmarshal([]byte(r.stdout), &got))
-	if x := perService(got)["github"]; r.status != exitFailed || got["ok"] != false || x["failed"] != 1.0 || x["provider_down"] != false {
-		t.Errorf("status %d, want %d and 1 failure: %s", r.status, exitFailed, r.stdout)
-	}
+	fields{"ok": false}.in(t, got)
+	fields{"failed": 1.0, "provider_down": false}.in(t, perService(got)["github"])
 }
 
 func TestKeepAndRefreshDueCommandLines(t *testing.T) {
 	useNoServer(t, "1")
-	to := []string{"--token-url", "http://127.0.0.1:1", "--client-id", "a"}
-	for name, test := range map[string]struct {
-		args []string
-		want string
-	}{
-		"a key and due":          {[]string{"refresh", "--due", "--service", "xero", "xero"}, "takes no arguments"},
-		"due without service":    {[]string{"refresh", "--due"}, "--service is missing"},
-		"neither key nor due":    {[]string{"refresh"}, "SERVICE [ACCOUNT]"},
-		"service without due":    {[]string{"refresh", "--service", "xero", "xero"}, "--service is for --due"},
-		"rate without due":       {[]string{"refresh", "--rate", "5", "xero"}, "--rate is for --due"},
-		"negative rate with due": {[]string{"refresh", "--due", "--service", "xero", "--rate", "-1"}, "demo: --rate is -1;"},
-		"reveal with due":        {[]string{"refresh", "--due", "--service", "xero", "--reveal"}, "--reveal is not for --due"},
-		"odd service of refresh": {[]string{"refresh", "--due", "--service", "git hub"}, "service name"},
-		"odd timeout of refresh": {[]string{"refresh", "--due", "--service", "xero", "--timeout", "0s"}, "--timeout is 0s"},
-		"long timeout":           {[]string{"refresh", "--timeout", "48h", "xero"}, "--timeout is 48h0m0s; at most 23h59m45s"},
-		"long timeout of keep":   {[]string{"keep", "--service", "xero", "--timeout", "24h"}, "--timeout is 24h0m0s; at most"},
-		"odd grant of keep":      {[]string{"keep", "--service", "xero", "--grant", "x"}, "--grant is"},
-		"keep of nothing":        {[]string{"keep"}, "--service is missing"},
-		"keep of a key":          {[]string{"keep", "--service", "xero", "xero"}, "takes no arguments"},
-		"odd service of keep":    {[]string{"keep", "--service", "git hub"}, "service name"},
-		"odd timeout of keep":    {[]string{"keep", "--service", "xero", "--timeout", "-1s"}, "--timeout is -1s"},
-		"negative rate":          {[]string{"keep", "--service", "xero", "--rate", "-1"}, "demo: --rate is -1;"},
-		"no rate":                {[]string{"keep", "--service", "xero", "--rate", "NaN"}, "--rate is NaN"},
-		"endless rate":           {[]string{"keep", "--service", "xero", "--rate", "Inf"}, "--rate is +Inf"},
-		"no parallel":            {[]string{"keep", "--service", "xero", "--parallel", "0"}, "--parallel is 0"},
-		"negative parallel":      {[]string{"keep", "--service", "xero", "--parallel", "-2"}, "--parallel is -2"},
-		"short keep-alive":       {[]string{"keep", "--service", "xero", "--keep-alive", "59s"}, "--keep-alive is 59s; at least 1m0s"},
-		"negative ahead":         {[]string{"keep", "--service", "xero", "--ahead", "-1s"}, "--ahead is -1s"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			args := slices.Concat(test.args[:1], to, test.args[1:])
-			r := demo("", args...)
-			if r.status != exitUsage || !strings.Contains(r.stderr, test.want) || strings.Count(r.stderr, "\n") != 1 || r.stdout != "" {
-				t.Errorf("demo %q: status %d: %s%s, want %d and %q in one line", args, r.status, r.stdout, r.stderr, exitUsage, test.want)
-			}
-		})
-	}
-	if r := demo("", "keep", "--help"); r.status != 0 || !strings.Contains(r.stdout, "Example:") {
-		t.Errorf("keep --help: status %d, without an example:\n%s", r.status, r.stdout)
-	}
-	args := slices.Concat([]string{"keep", "--service", "xero", "--keep-alive", leastKeepAlive.String()}, to)
-	if r := demo("", args...); r.status != exitFailed || !strings.Contains(r.stderr, "docker-compose up -d") {
-		t.Errorf("keep without a server: status %d: %s, want it to start none", r.status, r.stderr)
-	}
+	const (
+		keep    = "keep|--token-url|http://127.0.0.1:1|--client-id|a|"
+		refresh = "refresh|--token-url|http://127.0.0.1:1|--client-id|a|"
+		xero    = "--service|xero|"
+	)
+	fail(t, exitUsage, "", map[string]line{
+		"a key and due":          {refresh + "--due|" + xero + "xero", "takes no arguments"},
+		"due without service":    {refresh + "--due", "--service is missing"},
+		"service without due":    {refresh + xero + "xero", "--service is for --due"},
+		"rate without due":       {refresh + "--rate|5|xero", "--rate is for --due"},
+		"negative rate with due": {refresh + "--due|" + xero + "--rate|-1", "demo: --rate is -1;"},
+		"reveal with due":        {refresh + "--due|" + xero + "--reveal", "--reveal is not for --due"},
+		"odd service of refresh": {refresh + "--due|--service|git hub", "service name"},
+		"odd timeout of refresh": {refresh + "--due|" + xero + "--timeout|0s", "--timeout is 0s"},
+		"long timeout":           {refresh + "--timeout|48h|xero", "--timeout is 48h0m0s; at most 23h59m45s"},
+		"long timeout of keep":   {keep + xero + "--timeout|24h", "--timeout is 24h0m0s; at most"},
+		"odd grant of keep":      {keep + xero + "--grant|x", "--grant is"},
+		"keep of nothing":        {strings.TrimSuffix(keep, "|"), "--service is missing"},
+		"neither key nor due":    {strings.TrimSuffix(refresh, "|"), "SERVICE [ACCOUNT]"},
+		"keep of a key":          {keep + xero + "xero", "takes no arguments"},
+		"odd service of keep":    {keep + "--service|git hub", "service name"},
+		"odd timeout of keep":    {keep + xero + "--timeout|-1s", "--timeout is -1s"},
+		"negative rate":          {keep + xero + "--rate|-1", "demo: --rate is -1;"},
+		"no rate":                {keep + xero + "--rate|NaN", "--rate is NaN"},
+		"endless rate":           {keep + xero + "--rate|Inf", "--rate is +Inf"},
+		"no parallel":            {keep + xero + "--parallel|0", "--parallel is 0"},
+		"negative parallel":      {keep + xero + "--parallel|-2", "--parallel is -2"},
+		"short keep-alive":       {keep + xero + "--keep-alive|59s", "--keep-alive is 59s; at least 1m0s"},
+		"negative ahead":         {keep + xero + "--ahead|-1s", "--ahead is -1s"},
+	})
+	fail(t, exitFailed, "", map[string]line{
+		"keep starts no server": {keep + xero + "--keep-alive|1m", "docker-compose up -d"},
+	})
 }
 
-// It renews what is due, and being interrupted amid an exchange loses nothing.
+// running is the command as a process of its own.
+type running struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	stdout bytes.Buffer // to be read when the process has ended
+	stderr *bufio.Scanner
+	said   strings.Builder // on stderr, so far
+}
+
+func begin(ctx context.Context, t *testing.T, args ...string) *running {
+	t.Helper()
+	r := &running{t: t, cmd: exec.CommandContext(ctx, os.Args[0], args...)}
+	r.cmd.Env = append(os.Environ(), asCommand+"=1")
+	r.cmd.Stdout = &r.stdout
+	stderr, err := r.cmd.StderrPipe()
+	must(t, err)
+	r.stderr = bufio.NewScanner(stderr)
+	must(t, r.cmd.Start())
+	return r
+}
+
+// says waits until each of the texts was written to stderr.
+func (r *running) says(texts ...string) {
+	r.t.Helper()
+	for r.stderr.Scan() {
+		line := r.stderr.Text()
+		r.said.WriteString(line + "\n")
+		texts = slices.DeleteFunc(texts, func(text string) bool { return strings.Contains(line, text) })
+		if len(texts) == 0 {
+			return
+		}
+	}
+	r.t.Fatalf("the command did not say %q:\n%s", texts, r.said.String())
+}
+
+// end waits for the end of the process, and returns all that it wrote to stderr.
+func (r *running) end() (said string, err error) {
+	for r.stderr.Scan() {
+		r.said.WriteString(r.stderr.Text() + "\n")
+	}
+	return r.said.String(), r.cmd.Wait()
+}
+
+// The command renews the credentials that are due, and an interrupt amid an exchange loses nothing.
 func TestKeepUntilInterrupted(t *testing.T) {
 	useServer(t, "keep")
 	ok(t, "", "migrate", "up")
@@ -204,28 +225,8 @@ func TestKeepUntilInterrupted(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	args := append([]string{"keep", "--json", "--rate", "100", "--parallel", "3"}, providerArgs(p, "xero")...)
-	keep := exec.CommandContext(ctx, os.Args[0], args...)
-	keep.Env = append(os.Environ(), asCommand+"=1")
-	var stdout bytes.Buffer
-	keep.Stdout = &stdout
-	stderr, err := keep.StderrPipe()
-	must(t, err)
-	must(t, keep.Start())
-	said := bufio.NewScanner(stderr)
-	var log strings.Builder
-	waitFor := func(texts ...string) {
-		t.Helper()
-		for said.Scan() {
-			log.WriteString(said.Text() + "\n")
-			texts = slices.DeleteFunc(texts, func(text string) bool { return strings.Contains(said.Text(), text) })
-			if len(texts) == 0 {
-				return
-			}
-		}
-		t.Fatalf("keep did not say %q:\n%s", texts, log.String())
-	}
-
+	args := []string{"keep", "--json", "--rate", "100", "--parallel", "3"}
+	keep := begin(ctx, t, append(args, providerArgs(p, "xero")...)...)
 	presented := make(map[string]bool)
 	for len(presented) < 3 {
 		select {
@@ -235,38 +236,37 @@ func TestKeepUntilInterrupted(t *testing.T) {
 			t.Fatalf("only %v were presented", presented)
 		}
 	}
-	waitFor("service=xero renewed=", "service=other", "not known here")
-	must(t, keep.Process.Signal(syscall.SIGINT))
-	waitFor("interrupted: ")
+	keep.says("service=xero renewed=", "service=other", "not known here")
+	must(t, keep.cmd.Process.Signal(syscall.SIGINT))
+	keep.says("interrupted: ")
 	releaseOnce()
-	for said.Scan() {
-		log.WriteString(said.Text() + "\n")
-	}
-	if err := keep.Wait(); err != nil {
-		t.Errorf("keep ended with %v, want status 0 on SIGINT:\n%s", err, log.String())
+	said, err := keep.end()
+	if err != nil {
+		t.Errorf("keep ended with %v, want status 0 on SIGINT:\n%s", err, said)
 	}
 	var got map[string]any
-	must(t, json.Unmarshal(stdout.Bytes(), &got))
+	must(t, json.Unmarshal(keep.stdout.Bytes(), &got))
 	services := perService(got)
-	if x := services["xero"]; x["renewed"] != 3.0 || x["failed"] != 0.0 || services["other"]["left"] != true {
-		t.Errorf("keep --json: %v, want 3 renewed of xero", got)
-	}
+	fields{"renewed": 3.0, "failed": 0.0}.in(t, services["xero"])
+	fields{"left": true}.in(t, services["other"])
 	for _, account := range []string{"alice", "bob", "slow"} {
 		c := ok(t, "", "get", "xero", account, "--reveal")
 		if owner, valid := p.Provider.Validate(c["token"].(string)); owner != account || !valid {
 			t.Errorf("xero/%s has no valid token but is %v", account, c["state"])
 		}
-		if token := c["refresh_token"].(string); strings.Contains(log.String()+stdout.String(), token) {
-			t.Errorf("a refresh token is shown:\n%s", log.String())
+		if token := c["refresh_token"].(string); strings.Contains(said+keep.stdout.String(), token) {
+			t.Errorf("a refresh token is shown:\n%s", said)
 		}
 	}
 }
 
-// fakeKeepView is one of a keeper and a store that are what the test says.
-func fakeKeepView(terminal bool, w *bytes.Buffer, kept map[string]credentials.Kept, due map[string]time.Duration) *keepView {
+// fakeKeepView shows the stats and the due times that the test gives.
+func fakeKeepView(
+	terminal bool, w *bytes.Buffer, stats map[string]credentials.KeeperStats, due map[string]time.Duration,
+) *keepView {
 	v := newKeepView(w, credentials.Services{"xero": {}})
 	v.terminal = terminal
-	v.kept = func() map[string]credentials.Kept { return maps.Clone(kept) }
+	v.stats = func() map[string]credentials.KeeperStats { return maps.Clone(stats) }
 	v.due = func(context.Context) (map[string]time.Duration, error) {
 		if due == nil {
 			return nil, errors.New("the database is away")
@@ -279,25 +279,31 @@ func fakeKeepView(terminal bool, w *bytes.Buffer, kept map[string]credentials.Ke
 
 func TestKeepViewStaysInPlace(t *testing.T) {
 	var w bytes.Buffer
-	kept := map[string]credentials.Kept{"xero": {Renewed: 5, Exchanging: 2}}
-	v := fakeKeepView(true, &w, kept, map[string]time.Duration{"xero": -12 * time.Second, "other": -time.Hour})
+	stats := map[string]credentials.KeeperStats{"xero": {Renewed: 5, Exchanging: 2}}
+	due := map[string]time.Duration{"xero": -12 * time.Second, "other": -time.Hour}
+	v := fakeKeepView(true, &w, stats, due)
 	begin := time.Now()
 	v.look(t.Context(), begin)
-	if got := w.String(); !strings.Contains(got, "due for 12s") || strings.Contains(got, "A\r") || strings.Contains(got, "other") {
+	got := w.String()
+	if !strings.Contains(got, "due for 12s") || strings.Contains(got, "A\r") || strings.Contains(got, "other") {
 		t.Errorf("first look: %q", got)
 	}
-	kept["xero"] = credentials.Kept{Renewed: 25, Failed: 6, Down: true}
-	kept["other"] = credentials.Kept{Unknown: true}
+	stats["xero"] = credentials.KeeperStats{Renewed: 25, Failed: 6, ProviderDown: true}
+	stats["other"] = credentials.KeeperStats{UnknownService: true}
 	w.Reset()
 	v.look(t.Context(), begin.Add(2*time.Second))
-	for _, want := range []string{"\x1b[2A\r", "10.0", "provider down, due for 12s", "not known here, due for 1h0m0s"} {
+	for _, want := range []string{
+		"\x1b[2A\r", "10.0", "provider down, due for 12s", "not known here, due for 1h0m0s",
+	} {
 		if !strings.Contains(w.String(), want) {
 			t.Errorf("second look: %q, want %q", w.String(), want)
 		}
 	}
 	w.Reset()
 	_, _ = v.Write([]byte("something went wrong\n"))
-	if got := w.String(); !strings.HasPrefix(got, "\x1b[3A\r"+clearBelow+"something went wrong\n") || !strings.Contains(got, "provider down") {
+	got = w.String()
+	const above = "\x1b[3A\r" + clearBelow + "something went wrong\n"
+	if !strings.HasPrefix(got, above) || !strings.Contains(got, "provider down") {
 		t.Errorf("a line of the log: %q, want it above the table", got)
 	}
 	w.Reset()
@@ -309,53 +315,55 @@ func TestKeepViewStaysInPlace(t *testing.T) {
 
 func TestKeepLogsWhatChangedAndNotTooOften(t *testing.T) {
 	var w bytes.Buffer
-	kept := map[string]credentials.Kept{}
-	v := fakeKeepView(false, &w, kept, nil)
+	stats := map[string]credentials.KeeperStats{}
+	v := fakeKeepView(false, &w, stats, nil)
 	begin := time.Now()
 	for _, step := range []struct {
 		after time.Duration
-		kept  credentials.Kept
+		stats credentials.KeeperStats
 		want  string
 	}{
-		{0, credentials.Kept{}, ""},
-		{time.Second, credentials.Kept{Renewed: 3}, "renewed=3"}, // the first change is said at once
-		{2 * time.Second, credentials.Kept{Renewed: 4}, ""},
-		{10 * time.Second, credentials.Kept{Renewed: 13}, ""},
-		{11 * time.Second, credentials.Kept{Renewed: 13, Exchanging: 1}, "renewed=13 per_second=1.0"},
-		{30 * time.Second, credentials.Kept{Renewed: 13, Exchanging: 2}, ""},
-		{31 * time.Second, credentials.Kept{Renewed: 13, Down: true}, "provider down, what is due is not known"},
+		{0, credentials.KeeperStats{}, ""},
+		// The first change is logged at once.
+		{time.Second, credentials.KeeperStats{Renewed: 3}, "renewed=3"},
+		{2 * time.Second, credentials.KeeperStats{Renewed: 4}, ""},
+		{10 * time.Second, credentials.KeeperStats{Renewed: 13}, ""},
+		{11 * time.Second, credentials.KeeperStats{Renewed: 13, Exchanging: 1}, "renewed=13 per_second=1.0"},
+		{30 * time.Second, credentials.KeeperStats{Renewed: 13, Exchanging: 2}, ""},
+		{31 * time.Second, credentials.KeeperStats{Renewed: 13, ProviderDown: true}, "provider down, what is due is not known"},
 	} {
 		w.Reset()
-		kept["xero"] = step.kept
+		stats["xero"] = step.stats
 		v.look(t.Context(), begin.Add(step.after))
 		got := w.String()
-		if step.want == "" && got != "" || !strings.Contains(got, step.want) || strings.Count(got, "\n") > 1 || strings.Contains(got, "\x1b") {
+		unwanted := step.want == "" && got != "" || strings.Count(got, "\n") > 1 || strings.Contains(got, "\x1b")
+		if unwanted || !strings.Contains(got, step.want) {
 			t.Errorf("after %v: %q, want %q", step.after, got, step.want)
 		}
 	}
 }
 
 func TestKeepLeavesLinesOutAndSaysSo(t *testing.T) {
-	seen := &seenLines{of: make(map[string]*window)}
+	seen := &seenLines{windows: make(map[string]*lineWindow)}
 	at := time.Now()
-	for i := range mostLines + 7 {
-		if _, ok := seen.admit("failed", at); ok != (i < mostLines) {
+	for i := range maxLines + 7 {
+		if _, ok := seen.admit("failed", at); ok != (i < maxLines) {
 			t.Errorf("line %d is written: %v", i, ok)
 		}
 	}
 	if _, ok := seen.admit("is back", at); !ok {
 		t.Error("another message is left out")
 	}
-	if left, ok := seen.admit("failed", at.Add(linesEvery)); !ok || left != 7 {
-		t.Errorf("later: written %v, %d left out; want true and 7", ok, left)
+	if omitted, ok := seen.admit("failed", at.Add(linesEvery)); !ok || omitted != 7 {
+		t.Errorf("later: written %v, %d left out; want true and 7", ok, omitted)
 	}
 
 	var w bytes.Buffer
 	log := fewLines(&w).With("a", 1)
-	for i := range 2 * mostLines {
+	for i := range 2 * maxLines {
 		log.Warn("failed", "error", fmt.Errorf("number %d", i))
 	}
-	if got := strings.Count(w.String(), "\n"); got != mostLines {
-		t.Errorf("%d lines were written, want %d", got, mostLines)
+	if got := strings.Count(w.String(), "\n"); got != maxLines {
+		t.Errorf("%d lines were written, want %d", got, maxLines)
 	}
 }

@@ -17,10 +17,10 @@ const (
 	viewEvery = time.Second
 	logEvery  = 10 * time.Second
 	paceOver  = 10 * time.Second
-	dueWithin = 5 * time.Second // how long the store may take to say what is due
+	dueWithin = 5 * time.Second // bounds the question to the store of what is due
 )
 
-// What terminals understand. Lines that wrapped would be two to go up by.
+// Escape sequences of terminals. A line that wrapped would take up two, so lines do not wrap.
 const (
 	upLines    = "\x1b[%dA\r" // to the first of so many
 	clearRest  = "\x1b[K"     // of the line
@@ -29,37 +29,39 @@ const (
 	wrapOn     = "\x1b[?7h"
 )
 
-// keepView shows how the keeper is doing: on a terminal as a table that stays in place below what is written to it, else
-// as lines of a log.
+// keepView shows how the keeper is doing: on a terminal as a table that stays in place below the
+// log's lines, else as lines of the log.
 type keepView struct {
 	w        io.Writer
 	terminal bool
 	services credentials.Services
-	kept     func() map[string]credentials.Kept
+	stats    func() map[string]credentials.KeeperStats
 	due      func(context.Context) (map[string]time.Duration, error)
 	log      *slog.Logger
 
-	// Of watch alone:
-	looks  []keepLook            // of the last paceOver, and the one before
-	logged map[string]loggedKept // the last line of the log about each service
+	// Used by watch alone:
+	renewals []renewals             // of the last paceOver, and the one before
+	logged   map[string]loggedStats // the last line of the log about each service
 
 	mu    sync.Mutex
 	drawn []string // the lines on the terminal; guarded by mu
 }
 
-// keepLook is how many were renewed of each service at a time.
-type keepLook struct {
-	at      time.Time
-	renewed map[string]int
+// renewals are the numbers of credentials of each service that had been renewed at a time.
+type renewals struct {
+	at     time.Time
+	number map[string]int
 }
 
-type loggedKept struct {
-	at   time.Time
-	kept credentials.Kept
+type loggedStats struct {
+	at    time.Time
+	stats credentials.KeeperStats
 }
 
 func newKeepView(w io.Writer, services credentials.Services) *keepView {
-	return &keepView{w: w, terminal: isTerminal(w), services: services, logged: make(map[string]loggedKept)}
+	return &keepView{
+		w: w, terminal: isTerminal(w), services: services, logged: make(map[string]loggedStats),
+	}
 }
 
 // watch looks once a second, until ctx ends.
@@ -77,18 +79,18 @@ func (v *keepView) watch(ctx context.Context) {
 }
 
 func (v *keepView) look(ctx context.Context, now time.Time) {
-	kept := v.kept()
-	v.remember(kept, now)
+	stats := v.stats()
+	v.remember(stats, now)
 	if v.terminal {
-		v.draw(v.table(kept, v.dueNow(ctx)))
+		v.draw(v.table(stats, v.dueNow(ctx)))
 		return
 	}
-	var changed []shownKept
-	for _, s := range listKept(v.services, kept) {
-		k, last := kept[s.Service], v.logged[s.Service]
-		k.Exchanging = 0 // which changes all the time
-		if k != last.kept && now.Sub(last.at) >= logEvery {
-			v.logged[s.Service] = loggedKept{now, k}
+	var changed []shownStats
+	for _, s := range listStats(v.services, stats) {
+		is, last := stats[s.Service], v.logged[s.Service]
+		is.Exchanging = 0 // changes all the time
+		if is != last.stats && now.Sub(last.at) >= logEvery {
+			v.logged[s.Service] = loggedStats{now, is}
 			changed = append(changed, s)
 		}
 	}
@@ -97,34 +99,35 @@ func (v *keepView) look(ctx context.Context, now time.Time) {
 	}
 	due := v.dueNow(ctx)
 	for _, s := range changed {
-		v.log.InfoContext(ctx, "keep", "service", s.Service, "renewed", s.Renewed, "per_second", v.pace(s.Service), "failed", s.Failed,
-			"rejected", s.Rejected, "exchanging", s.Exchanging, "state", stateOf(s, due))
+		v.log.InfoContext(ctx, "keep", "service", s.Service, "renewed", s.Renewed,
+			"per_second", v.pace(s.Service), "failed", s.Failed, "dead", s.Dead,
+			"exchanging", s.Exchanging, "state", stateOf(s, due))
 	}
 }
 
 // remember notes how many are renewed, for pace.
-func (v *keepView) remember(kept map[string]credentials.Kept, now time.Time) {
-	look := keepLook{at: now, renewed: make(map[string]int, len(kept))}
-	for name, k := range kept {
-		look.renewed[name] = k.Renewed
+func (v *keepView) remember(stats map[string]credentials.KeeperStats, now time.Time) {
+	r := renewals{at: now, number: make(map[string]int, len(stats))}
+	for name, s := range stats {
+		r.number[name] = s.Renewed
 	}
-	v.looks = append(v.looks, look)
-	for len(v.looks) > 2 && now.Sub(v.looks[1].at) >= paceOver {
-		v.looks = v.looks[1:]
+	v.renewals = append(v.renewals, r)
+	for len(v.renewals) > 2 && now.Sub(v.renewals[1].at) >= paceOver {
+		v.renewals = v.renewals[1:]
 	}
 }
 
 // pace is how many were renewed per second lately.
 func (v *keepView) pace(service string) string {
-	first, last := v.looks[0], v.looks[len(v.looks)-1]
+	first, last := v.renewals[0], v.renewals[len(v.renewals)-1]
 	passed := last.at.Sub(first.at).Seconds()
 	if passed == 0 {
 		return "0.0"
 	}
-	return fmt.Sprintf("%.1f", float64(last.renewed[service]-first.renewed[service])/passed)
+	return fmt.Sprintf("%.1f", float64(last.number[service]-first.number[service])/passed)
 }
 
-// dueNow asks the store what is due; nil where it does not say, which the keeper logs.
+// dueNow asks the store what is due. It returns nil if the store fails, which the keeper logs.
 func (v *keepView) dueNow(ctx context.Context) map[string]time.Duration {
 	ctx, cancel := context.WithTimeout(ctx, dueWithin)
 	defer cancel()
@@ -136,13 +139,16 @@ func (v *keepView) dueNow(ctx context.Context) map[string]time.Duration {
 }
 
 // table is a line for each service, under a head.
-func (v *keepView) table(kept map[string]credentials.Kept, due map[string]time.Duration) []string {
+func (v *keepView) table(
+	stats map[string]credentials.KeeperStats, due map[string]time.Duration,
+) []string {
 	var b strings.Builder
 	out := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprint(out, "service\trenewed\tper second\tfailed\trejected\texchanging\tstate\n")
-	list := listKept(v.services, kept)
+	_, _ = fmt.Fprint(out, "service\trenewed\tper second\tfailed\tdead\texchanging\tstate\n")
+	list := listStats(v.services, stats)
 	for _, s := range list[:min(len(list), maxRows)] {
-		_, _ = fmt.Fprintf(out, "%s\t%d\t%s\t%d\t%d\t%d\t%s\n", s.Service, s.Renewed, v.pace(s.Service), s.Failed, s.Rejected, s.Exchanging, stateOf(s, due))
+		_, _ = fmt.Fprintf(out, "%s\t%d\t%s\t%d\t%d\t%d\t%s\n", s.Service, s.Renewed,
+			v.pace(s.Service), s.Failed, s.Dead, s.Exchanging, stateOf(s, due))
 	}
 	_ = out.Flush() // to a strings.Builder
 	if more := len(list) - maxRows; more > 0 {
@@ -152,13 +158,16 @@ func (v *keepView) table(kept map[string]credentials.Kept, due map[string]time.D
 }
 
 // stateOf says in words how the service is doing.
-func stateOf(s shownKept, due map[string]time.Duration) string {
+func stateOf(s shownStats, due map[string]time.Duration) string {
 	var state []string
 	if s.Unknown {
 		state = append(state, "not known here")
 	}
 	if s.Down {
 		state = append(state, "provider down")
+	}
+	if s.MassDeath {
+		state = append(state, massDeath)
 	}
 	dueIn, some := due[s.Service]
 	switch {
@@ -176,7 +185,7 @@ func stateOf(s shownKept, due map[string]time.Duration) string {
 	return strings.Join(state, ", ")
 }
 
-// draw puts the lines in the place of those there.
+// draw replaces the table.
 func (v *keepView) draw(lines []string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -194,7 +203,7 @@ func (v *keepView) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// clear takes the table away.
+// clear removes the table.
 func (v *keepView) clear() {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -1,5 +1,5 @@
-// Command demo shows what latchkey does and works on its table: a storm of processes that all need the same tokens,
-// the migrations, and the credentials themselves.
+// Command demo shows latchkey at work and manages its table: a storm of processes that all need the
+// same tokens, the migrations, and the credentials themselves.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/latchkey-go/latchkey/internal/storm"
+	"github.com/latchkey-go/latchkey/internal/storm/worker"
 )
 
 // The exit statuses.
@@ -25,13 +25,13 @@ const (
 )
 
 func main() {
-	if storm.IsWorker() {
-		if err := storm.Worker(context.Background(), os.Stdin, os.Stdout); err != nil {
+	if worker.Started() {
+		if err := worker.Run(context.Background(), os.Stdin, os.Stdout); err != nil {
 			os.Exit(exitFailed)
 		}
 		return
 	}
-	// os.Exit runs no deferred calls, and those are what removes a private server: so they are all below run.
+	// os.Exit runs no deferred calls, and one of them removes a private server: run has them all.
 	os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -62,32 +62,35 @@ func command(stdin io.Reader, stdout, stderr io.Writer) *cli.Command {
 	root := &cli.Command{
 		Name:  "demo",
 		Usage: "one refresh, every worker: see it happen, and work on the credentials table",
-		Description: `The server is the one that --dsn or $MYSQL_DSN names; else the one of docker-compose.yml, if it answers on
-127.0.0.1:33306 ($LATCHKEY_MYSQL_PORT is another port); else, for storm alone, a private throw-away one from a mysqld or
-mariadbd on this machine.
+		Description: `The server is the one that --dsn or $MYSQL_DSN names; else the one of
+docker-compose.yml, if it answers on 127.0.0.1:33306 ($LATCHKEY_MYSQL_PORT is another port); else,
+for storm alone, a private throw-away one from a mysqld or mariadbd on this machine.
 
 Example: demo storm`,
 		Flags: []cli.Flag{
-			// No cli source for the variable: help would show its value, with the password, as the default.
-			&cli.StringFlag{Name: "dsn", Usage: "the server, as `user:password@tcp(host:3306)/database`; others can see arguments, so rather set $MYSQL_DSN"},
+			// No cli source for the variable: help would show its value, with the password, as the
+			// default.
+			&cli.StringFlag{Name: "dsn", Usage: "the server, as `user:password@tcp(host:3306)/database`; " +
+				"others can see arguments, so rather set $MYSQL_DSN"},
 			&cli.BoolFlag{Name: "json", Usage: "write one JSON object to stdout and nothing else"},
 		},
 		Commands: []*cli.Command{
-			stormCommand(), migrateCommand(), schemaCommand(), putCommand(), getCommand(), listCommand(), deleteCommand(),
+			stormCommand(), migrateCommand(), schemaCommand(),
+			putCommand(), getCommand(), listCommand(), deleteCommand(), reviveCommand(),
 			refreshCommand(), keepCommand(), providerCommand(),
 		},
 		Reader:         stdin,
 		Writer:         stdout,
 		ErrWriter:      stderr,
 		Suggest:        true,
-		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run does it
+		ExitErrHandler: func(context.Context, *cli.Command, error) {}, // run has the exit status
 		Action:         chooseSubcommand,
 	}
 	complete(root)
 	return root
 }
 
-// complete gives every subcommand what cli does not inherit.
+// complete gives every subcommand the settings that cli does not inherit.
 func complete(cmd *cli.Command) {
 	cmd.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
 		return &usageError{command: cmd.FullName(), err: err}
@@ -109,10 +112,11 @@ func chooseSubcommand(_ context.Context, cmd *cli.Command) error {
 			names = append(names, sub.Name)
 		}
 	}
-	return usagef(cmd, "there is no subcommand %q; there are %s", cmd.Args().First(), strings.Join(names, ", "))
+	return usagef(cmd, "there is no subcommand %q; there are %s",
+		cmd.Args().First(), strings.Join(names, ", "))
 }
 
-// usageError is a command line that means nothing.
+// usageError is an error of the command line.
 type usageError struct {
 	command string
 	err     error
@@ -134,13 +138,14 @@ func noArguments(cmd *cli.Command) error {
 	if !cmd.Args().Present() {
 		return nil
 	}
-	return usagef(cmd, "%s takes no arguments, got %q", strings.TrimPrefix(cmd.FullName(), cmd.Root().Name+" "), cmd.Args().First())
+	name := strings.TrimPrefix(cmd.FullName(), cmd.Root().Name+" ")
+	return usagef(cmd, "%s takes no arguments, got %q", name, cmd.Args().First())
 }
 
 // errReported ends the command with a failure that its output has told already.
 var errReported = errors.New("reported already")
 
-// oneLine returns the error's text without line breaks: what servers and loggers write has some.
+// oneLine returns the error's text without line breaks: servers and loggers write some.
 func oneLine(err error) string {
 	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
 	for i := range lines {

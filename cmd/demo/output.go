@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -27,7 +30,7 @@ func emit(cmd *cli.Command, object any, lines func() string) error {
 	return encoder.Encode(object)
 }
 
-// note writes a line to stderr: what goes on, never a result.
+// note writes a line to stderr: progress, never a result.
 func note(cmd *cli.Command, format string, args ...any) {
 	_, _ = fmt.Fprintf(cmd.Root().ErrWriter, format+"\n", args...)
 }
@@ -37,16 +40,12 @@ func show(secret credentials.Secret, reveal bool) string {
 	if reveal {
 		return secret.Reveal()
 	}
-	return secret.String()
+	return fmt.Sprint(secret)
 }
 
-// count writes "1 round", "2 rounds", "2 processes".
+// count writes "1 time", "2 times".
 func count(n int, noun string) string {
-	switch {
-	case n == 1:
-	case strings.HasSuffix(noun, "ss"):
-		noun += "es"
-	default:
+	if n != 1 {
 		noun += "s"
 	}
 	return fmt.Sprintf("%d %s", n, noun)
@@ -60,7 +59,7 @@ func span(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// in writes when something happens, or happened, for people.
+// in writes for people how far away a time is, in the future or in the past.
 func in(d time.Duration) string {
 	switch {
 	case d == credentials.Never:
@@ -80,7 +79,7 @@ func seconds(d time.Duration) *float64 {
 	return &s
 }
 
-// isTerminal reports whether somebody watches what is written to w.
+// isTerminal reports whether w is a terminal, at which somebody watches.
 func isTerminal(w any) bool {
 	file, ok := w.(*os.File)
 	if !ok {
@@ -92,4 +91,103 @@ func isTerminal(w any) bool {
 	}
 	null, err := os.Stat(os.DevNull)
 	return err == nil && !os.SameFile(info, null)
+}
+
+// status is a line on the terminal that shows the progress. Off a terminal it writes nothing.
+type status struct {
+	w io.Writer // nil: no terminal
+}
+
+func newStatus(w io.Writer) *status {
+	if !isTerminal(w) {
+		w = nil
+	}
+	return &status{w: w}
+}
+
+// clearLine takes the cursor to the line's beginning and erases the line.
+const clearLine = "\r\x1b[K"
+
+func (s *status) show(doing string) {
+	if s.w != nil {
+		_, _ = fmt.Fprintf(s.w, "%s%s …", clearLine, doing)
+	}
+}
+
+func (s *status) clear() {
+	if s.w != nil {
+		_, _ = fmt.Fprint(s.w, clearLine)
+	}
+}
+
+// Of one message, maxLines are written in linesEvery: a provider that fails does so for thousands
+// of credentials.
+const (
+	maxLines   = 10
+	linesEvery = 10 * time.Second
+)
+
+// fewLines returns a logger for errors, which says how many lines it leaves out.
+func fewLines(w io.Writer) *slog.Logger {
+	lines := &seenLines{windows: make(map[string]*lineWindow)}
+	return slog.New(&fewHandler{Handler: slog.NewTextHandler(w, nil), seen: lines})
+}
+
+type fewHandler struct {
+	slog.Handler
+	seen *seenLines // shared with those that WithAttrs and WithGroup make
+}
+
+type seenLines struct {
+	mu      sync.Mutex
+	windows map[string]*lineWindow // by message; guarded by mu
+}
+
+// lineWindow is a stretch of linesEvery in which one message is counted.
+type lineWindow struct {
+	begun   time.Time
+	written int
+	omitted int // since the last line that was written
+}
+
+func (h *fewHandler) Handle(ctx context.Context, r slog.Record) error {
+	omitted, ok := h.seen.admit(r.Message, r.Time)
+	if !ok {
+		return nil
+	}
+	if omitted > 0 {
+		r = r.Clone()
+		r.AddAttrs(slog.Int("like_it_left_out", omitted))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h *fewHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &fewHandler{Handler: h.Handler.WithAttrs(attrs), seen: h.seen}
+}
+
+func (h *fewHandler) WithGroup(name string) slog.Handler {
+	return &fewHandler{Handler: h.Handler.WithGroup(name), seen: h.seen}
+}
+
+// admit reports whether a line with that message may be written, and how many were omitted since
+// the last one.
+func (s *seenLines) admit(message string, at time.Time) (omitted int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.windows[message]
+	if w == nil {
+		w = &lineWindow{}
+		s.windows[message] = w
+	}
+	if at.Sub(w.begun) >= linesEvery {
+		w.begun, w.written = at, 0
+	}
+	if w.written == maxLines {
+		w.omitted++
+		return 0, false
+	}
+	omitted, w.omitted = w.omitted, 0
+	w.written++
+	return omitted, true
 }

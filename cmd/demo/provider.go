@@ -17,19 +17,31 @@ func providerCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "provider",
 		Usage: "run the storm's token endpoint alone, until it is interrupted; needs no server",
-		Description: `Refresh tokens rotate, and one that comes back revokes its family. POST /admin/accounts/NAME authorizes an account and
-answers with its first refresh token, in the form that put reads; GET /admin/stats counts the calls. Any client will do,
-unless --client-id names one; its secret is then $CLIENT_SECRET.
+		Description: `Refresh tokens rotate, and one that comes back revokes its family. POST
+/admin/accounts/NAME authorizes an account and answers with its first refresh token, in the form
+that put reads; GET /admin/stats counts the calls. Any client will do, unless --client-id names
+one; its secret is then $CLIENT_SECRET.
 
 Example:
   demo provider &
   curl -s -X POST http://127.0.0.1:8085/admin/accounts/alice | demo put example alice
   demo refresh example alice --token-url http://127.0.0.1:8085/token --client-id any`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8085", Usage: "`HOST:PORT`; port 0 is a free one. Its administration has no password, so the host must be a loopback address"},
-			&cli.DurationFlag{Name: "latency", Value: 200 * time.Millisecond, Usage: "how long a call takes"},
-			&cli.DurationFlag{Name: "lifetime", Value: provider.DefaultLifetime, Usage: "how long access tokens live"},
-			&cli.DurationFlag{Name: "grace", Usage: "how long a used refresh token may come back without being taken for a theft"},
+			&cli.StringFlag{
+				Name: "listen", Value: "127.0.0.1:8085",
+				Usage: "`HOST:PORT`; port 0 is a free one. " +
+					"Its administration has no password, so the host must be a loopback address",
+			},
+			&cli.DurationFlag{
+				Name: "latency", Value: 200 * time.Millisecond, Usage: "how long a call takes",
+			},
+			&cli.DurationFlag{
+				Name: "lifetime", Value: provider.DefaultLifetime, Usage: "how long access tokens live",
+			},
+			&cli.DurationFlag{
+				Name:  "grace",
+				Usage: "how long a used refresh token may come back without being taken for a theft",
+			},
 			&cli.StringFlag{Name: "client-id", Usage: "the only client that is let in"},
 		},
 		Action: runProvider,
@@ -37,43 +49,54 @@ Example:
 }
 
 func runProvider(ctx context.Context, cmd *cli.Command) (err error) {
-	if err := noArguments(cmd); err != nil {
+	options, err := providerOptions(cmd)
+	if err != nil {
 		return err
 	}
-	for _, name := range []string{"latency", "lifetime", "grace"} {
-		if cmd.Duration(name) < 0 {
-			return usagef(cmd, "--%s is %v; it must not be negative", name, cmd.Duration(name))
-		}
-	}
-	if cmd.Duration("lifetime") == 0 { // which to the provider means its default
-		return usagef(cmd, "--lifetime is 0s; it must be more than 0")
-	}
-	host, _, err := net.SplitHostPort(cmd.String("listen"))
-	if err != nil {
-		return usagef(cmd, "--listen is %q; write it as HOST:PORT, such as 127.0.0.1:8085", cmd.String("listen"))
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return usagef(cmd, "--listen is %q, which others could reach; use a loopback address such as 127.0.0.1:8085", cmd.String("listen"))
-	}
-	options := provider.Options{
-		Latency: cmd.Duration("latency"), Lifetime: cmd.Duration("lifetime"), Grace: cmd.Duration("grace"),
-	}
-	if id := cmd.String("client-id"); id != "" {
-		options.ClientID, options.ClientSecret = id, os.Getenv("CLIENT_SECRET")
-	}
-	p := provider.New(options)
-	endpoint, err := provider.Start(cmd.String("listen"), p)
+	endpoint, err := provider.Start(cmd.String("listen"), provider.New(options))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, endpoint.Close()) }()
 	where := map[string]any{"token_url": endpoint.TokenURL(), "admin_url": endpoint.URL + "/admin"}
 	err = emit(cmd, where, func() string {
-		return fmt.Sprintf("token endpoint: %s\nadministration: %s/admin (accounts, faults, presentations, stats)\n", endpoint.TokenURL(), endpoint.URL)
+		return fmt.Sprintf("token endpoint: %s\n"+
+			"administration: %s/admin (accounts, faults, presentations, stats)\n",
+			endpoint.TokenURL(), endpoint.URL)
 	})
 	if err != nil {
 		return err
 	}
-	<-ctx.Done() // being interrupted is how it ends
+	<-ctx.Done() // an interrupt is the normal end of the command
 	return nil
+}
+
+// providerOptions reads the command line.
+func providerOptions(cmd *cli.Command) (options provider.Options, err error) {
+	if err := noArguments(cmd); err != nil {
+		return options, err
+	}
+	for _, name := range []string{"latency", "lifetime", "grace"} {
+		if cmd.Duration(name) < 0 {
+			return options, usagef(cmd, "--%s is %v; it must not be negative", name, cmd.Duration(name))
+		}
+	}
+	if cmd.Duration("lifetime") == 0 { // means the default to the provider
+		return options, usagef(cmd, "--lifetime is 0s; it must be more than 0")
+	}
+	listen := cmd.String("listen")
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return options, usagef(cmd, "--listen is %q; write it as HOST:PORT, such as 127.0.0.1:8085", listen)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return options, usagef(cmd, "--listen is %q, which others could reach; "+
+			"use a loopback address such as 127.0.0.1:8085", listen)
+	}
+	options.Latency, options.Grace = cmd.Duration("latency"), cmd.Duration("grace")
+	options.Lifetime = cmd.Duration("lifetime")
+	if id := cmd.String("client-id"); id != "" {
+		options.ClientID, options.ClientSecret = id, os.Getenv("CLIENT_SECRET")
+	}
+	return options, nil
 }

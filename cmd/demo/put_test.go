@@ -7,11 +7,11 @@ import (
 )
 
 func TestParseGrant(t *testing.T) {
-	g, err := parseGrant([]byte(
-		`{"token": "tok", "lifetime": "90s", "refresh_token": "ref", "refresh_lifetime": "720h", "extra": {"scope": "read"}}`), "on stdin")
+	g, err := parseGrant([]byte(`{"token": "tok", "lifetime": "90s",
+		"refresh_token": "ref", "refresh_lifetime": "720h", "extra": {"scope": "read"}}`), "on stdin")
 	must(t, err)
 	scope := g.Extra["scope"]
-	if g.Token.Reveal() != "tok" || g.RefreshToken.Reveal() != "ref" || scope.Reveal() != "read" {
+	if g.AccessToken.Reveal() != "tok" || g.RefreshToken.Reveal() != "ref" || scope.Reveal() != "read" {
 		t.Errorf("tokens or extra are not what was given")
 	}
 	if g.Lifetime != 90*time.Second || g.RefreshLifetime != 720*time.Hour {

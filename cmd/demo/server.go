@@ -21,26 +21,28 @@ import (
 const (
 	composePort = "33306"
 
-	// composeWait bounds the wait for a container that was just started. MySQL's first start takes some 10 s.
+	// composeWait bounds the wait for a container that was just started. MySQL's first start takes
+	// some 10 s.
 	composeWait = 60 * time.Second
 
 	connectTimeout = 10 * time.Second
 )
 
-// noServer is what to do without a server.
-const noServer = "run `docker-compose up -d` here, or name one with --dsn or $MYSQL_DSN (user:password@tcp(host:3306)/database)"
+// noServer is the remedy where there is no server.
+const noServer = "run `docker-compose up -d` here, or name one with --dsn or $MYSQL_DSN " +
+	"(user:password@tcp(host:3306)/database)"
 
 // server is the MySQL server in use.
 type server struct {
 	db      *sql.DB
 	dsn     string
 	label   string             // "MySQL 9.7.4 (docker)"
-	private *localmysql.Server // nil unless it is one that ends with this command
+	private *localmysql.Server // ends with this command; nil for another's server
 }
 
 // Close closes the pool and ends the server, if it is a private one.
 func (s *server) Close() error {
-	_ = s.db.Close() // which fails where the server was restarted and idle connections are dead: nothing is lost by that
+	_ = s.db.Close() // fails where idle connections are dead, since the server was restarted: no loss
 	if s.private != nil {
 		return s.private.Stop()
 	}
@@ -55,8 +57,18 @@ const (
 	noPrivate privateServer = false
 )
 
-// findServer connects to the server that the command line, the environment and the machine suggest, and says on stderr
-// which one it is.
+// withServer calls do with the server that findServer finds, a private one excluded.
+func withServer(ctx context.Context, cmd *cli.Command, do func(*server) error) (err error) {
+	s, err := findServer(ctx, cmd, noPrivate)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	return do(s)
+}
+
+// findServer connects to the server that the command line, the environment and the machine suggest,
+// and names it on stderr.
 func findServer(ctx context.Context, cmd *cli.Command, private privateServer) (*server, error) {
 	s, err := chooseServer(ctx, cmd, private)
 	if err != nil {
@@ -67,7 +79,8 @@ func findServer(ctx context.Context, cmd *cli.Command, private privateServer) (*
 }
 
 func chooseServer(ctx context.Context, cmd *cli.Command, private privateServer) (*server, error) {
-	if cmd.IsSet("dsn") && cmd.String("dsn") == "" { // of a variable that is not set: any other server would be the wrong one
+	// An empty DSN comes from a variable that is not set: any other server would be the wrong one.
+	if cmd.IsSet("dsn") && cmd.String("dsn") == "" {
 		return nil, usagef(cmd, "--dsn is empty; leave it out for $MYSQL_DSN or docker-compose's server")
 	}
 	if dsn := cmp.Or(cmd.String("dsn"), os.Getenv("MYSQL_DSN")); dsn != "" {
@@ -78,13 +91,15 @@ func chooseServer(ctx context.Context, cmd *cli.Command, private privateServer) 
 		return s, err
 	}
 	if private == noPrivate {
-		return nil, errors.New("no server: nothing answers at " + composeAddr() + " and none is named; " + noServer +
-			". (A private server would be gone with this command, and what it stores with it; only storm starts one)")
+		return nil, errors.New("no server: nothing answers at " + composeAddr() +
+			" and none is named; " + noServer + ". (A private server would be gone with this command, " +
+			"and all that it stores; only storm starts one)")
 	}
 	return startPrivate(ctx, cmd)
 }
 
-// connect opens the server that dsn names. Errors say what is wrong with which part of the DSN, never the password.
+// connect opens the server that dsn names. Errors say which part of the DSN is wrong and why, and
+// never quote the password.
 func connect(ctx context.Context, dsn, where string) (*server, error) {
 	cfg, err := parseDSN(dsn)
 	if err != nil {
@@ -101,11 +116,13 @@ func connect(ctx context.Context, dsn, where string) (*server, error) {
 func parseDSN(dsn string) (*mysql.Config, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
-		// Not the driver's words: they may quote the password.
-		return nil, errors.New("the DSN cannot be read; it looks like user:password@tcp(host:3306)/database (no scheme, the address in parentheses)")
+		// The driver's error may quote the password, so it is left out.
+		return nil, errors.New("the DSN cannot be read; it looks like " +
+			"user:password@tcp(host:3306)/database (no scheme, the address in parentheses)")
 	}
 	if cfg.DBName == "" {
-		return nil, errors.New("the DSN names no database; put one behind the slash: user:password@tcp(host:3306)/database")
+		return nil, errors.New("the DSN names no database; put one behind the slash: " +
+			"user:password@tcp(host:3306)/database")
 	}
 	return cfg, nil
 }
@@ -125,7 +142,8 @@ func open(ctx context.Context, cfg *mysql.Config, dsn, where string) (*server, e
 		_ = db.Close()
 		return nil, err
 	}
-	return &server{db: db, dsn: dsn, label: fmt.Sprintf("%s (%s)", localmysql.VersionName(version), where)}, nil
+	label := fmt.Sprintf("%s (%s)", localmysql.VersionName(version), where)
+	return &server{db: db, dsn: dsn, label: label}, nil
 }
 
 // explain turns the error of a failed connection into its cause and its remedy.
@@ -134,18 +152,26 @@ func explain(err error, cfg *mysql.Config) error {
 	var network *net.OpError
 	switch {
 	case errors.As(err, &refused) && refused.Number == 1045: // ER_ACCESS_DENIED_ERROR
-		return fmt.Errorf("the server at %s does not let user %q in: check user and password in the DSN", cfg.Addr, cfg.User)
-	case errors.As(err, &refused) && (refused.Number == 1044 || refused.Number == 1049): // ER_DBACCESS_DENIED_ERROR, ER_BAD_DB_ERROR
-		return fmt.Errorf("user %q has no database %q at %s: create it (CREATE DATABASE `%s`) or name another in the DSN",
+		return fmt.Errorf("the server at %s does not let user %q in: check user and password in the DSN",
+			cfg.Addr, cfg.User)
+	case errors.As(err, &refused) && (refused.Number == 1044 || refused.Number == 1049):
+		// ER_DBACCESS_DENIED_ERROR, ER_BAD_DB_ERROR
+		return fmt.Errorf("user %q has no database %q at %s: "+
+			"create it (CREATE DATABASE `%s`) or name another in the DSN",
 			cfg.User, cfg.DBName, cfg.Addr, cfg.DBName)
 	case errors.As(err, &refused) && refused.Number == 1040: // ER_CON_COUNT_ERROR
-		return fmt.Errorf("the server at %s has no connection left: raise its max_connections or wait", cfg.Addr)
+		return fmt.Errorf("the server at %s has no connection left: raise its max_connections or wait",
+			cfg.Addr)
 	case errors.As(err, &network):
-		return fmt.Errorf("no server answers at %s (%w): check host and port in the DSN, and that the server runs", cfg.Addr, network.Err)
+		return fmt.Errorf("no server answers at %s (%w): "+
+			"check host and port in the DSN, and that the server runs", cfg.Addr, network.Err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the server at %s did not answer within %v: check host and port in the DSN", cfg.Addr, connectTimeout)
-	case errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, driver.ErrBadConn), errors.Is(err, mysql.ErrMalformPkt), errors.Is(err, io.EOF):
-		return fmt.Errorf("what listens at %s does not speak MySQL, or is not ready: check host and port in the DSN (%w)", cfg.Addr, err)
+		return fmt.Errorf("the server at %s did not answer within %v: check host and port in the DSN",
+			cfg.Addr, connectTimeout)
+	case errors.Is(err, mysql.ErrInvalidConn), errors.Is(err, driver.ErrBadConn),
+		errors.Is(err, mysql.ErrMalformPkt), errors.Is(err, io.EOF):
+		return fmt.Errorf("the program at %s does not speak MySQL, or is not ready: "+
+			"check host and port in the DSN (%w)", cfg.Addr, err)
 	}
 	return fmt.Errorf("connect to %s: %w", cfg.Addr, err)
 }
@@ -155,8 +181,9 @@ func composeAddr() string {
 	return net.JoinHostPort("127.0.0.1", cmp.Or(os.Getenv("LATCHKEY_MYSQL_PORT"), composePort))
 }
 
-// composeServer connects to the server of docker-compose.yml. Where nobody listens there, it returns nil. Where
-// somebody does but the server is not ready, it waits: docker's proxy accepts connections before the server does.
+// composeServer connects to the server of docker-compose.yml. Where no program listens there, it
+// returns nil. Where one does but the server is not ready, it waits: docker's proxy accepts
+// connections before the server does.
 func composeServer(ctx context.Context, cmd *cli.Command) (*server, error) {
 	addr := composeAddr()
 	var dialer net.Dialer
@@ -169,7 +196,8 @@ func composeServer(ctx context.Context, cmd *cli.Command) (*server, error) {
 	_ = conn.Close()
 
 	cfg := mysql.NewConfig()
-	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.DBName = "latchkey", "latchkey", "tcp", addr, "latchkey"
+	cfg.User, cfg.Passwd, cfg.DBName = "latchkey", "latchkey", "latchkey"
+	cfg.Net, cfg.Addr = "tcp", addr
 	cfg.InterpolateParams = true
 	waiting, cancel := context.WithTimeout(ctx, composeWait)
 	defer cancel()
@@ -178,11 +206,14 @@ func composeServer(ctx context.Context, cmd *cli.Command) (*server, error) {
 		if err == nil {
 			return s, nil
 		}
-		if refused := (*mysql.MySQLError)(nil); errors.As(err, &refused) && refused.Number != 1053 { // ER_SERVER_SHUTDOWN
-			return nil, fmt.Errorf("what listens at %s is not the server of docker-compose.yml (%w); name your server with --dsn or $MYSQL_DSN", addr, err)
+		refused := (*mysql.MySQLError)(nil)
+		if errors.As(err, &refused) && refused.Number != 1053 { // ER_SERVER_SHUTDOWN
+			return nil, fmt.Errorf("the server at %s is not the server of docker-compose.yml (%w); "+
+				"name your server with --dsn or $MYSQL_DSN", addr, err)
 		}
 		if !said {
-			note(cmd, "waiting for the server at %s, which accepts connections but is not ready (at most %v)", addr, composeWait)
+			note(cmd, "waiting for the server at %s, which accepts connections but is not ready "+
+				"(at most %v)", addr, composeWait)
 		}
 		select {
 		case <-time.After(250 * time.Millisecond):
@@ -190,8 +221,8 @@ func composeServer(ctx context.Context, cmd *cli.Command) (*server, error) {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
-			return nil, fmt.Errorf("the server at %s was not ready within %v (%w); see `docker-compose logs`, or name another with --dsn or $MYSQL_DSN",
-				addr, composeWait, err)
+			return nil, fmt.Errorf("the server at %s was not ready within %v (%w); "+
+				"see `docker-compose logs`, or name another with --dsn or $MYSQL_DSN", addr, composeWait, err)
 		}
 	}
 }
@@ -200,8 +231,9 @@ func composeServer(ctx context.Context, cmd *cli.Command) (*server, error) {
 func startPrivate(ctx context.Context, cmd *cli.Command) (_ *server, err error) {
 	program, err := localmysql.Find()
 	if err != nil {
-		return nil, errors.New("no server: nothing answers at " + composeAddr() + ", none is named, and neither mysqld nor mariadbd is " +
-			"installed here (Debian, Ubuntu: apt-get install mariadb-server-core); " + noServer)
+		return nil, errors.New("no server: nothing answers at " + composeAddr() + ", none is named, " +
+			"and neither mysqld nor mariadbd is installed here " +
+			"(Debian, Ubuntu: apt-get install mariadb-server-core); " + noServer)
 	}
 	note(cmd, "starting a private server from %s, which ends with this command", program)
 	private, err := localmysql.Start(ctx, &localmysql.Options{Program: program})

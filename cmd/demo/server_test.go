@@ -19,8 +19,10 @@ func TestWaitsForTheComposeServer(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { _ = db.Close() })
 	for _, statement := range []string{
-		"CREATE USER IF NOT EXISTS latchkey@localhost IDENTIFIED BY 'latchkey'", "CREATE USER IF NOT EXISTS latchkey@'127.0.0.1' IDENTIFIED BY 'latchkey'",
-		"GRANT ALL ON latchkey.* TO latchkey@localhost", "GRANT ALL ON latchkey.* TO latchkey@'127.0.0.1'",
+		"CREATE USER IF NOT EXISTS latchkey@localhost IDENTIFIED BY 'latchkey'",
+		"CREATE USER IF NOT EXISTS latchkey@'127.0.0.1' IDENTIFIED BY 'latchkey'",
+		"GRANT ALL ON latchkey.* TO latchkey@localhost",
+		"GRANT ALL ON latchkey.* TO latchkey@'127.0.0.1'",
 	} {
 		_, err := db.db.ExecContext(t.Context(), statement)
 		must(t, err)
@@ -50,16 +52,14 @@ func TestWaitsForTheComposeServer(t *testing.T) {
 	must(t, err)
 	useNoServer(t, port)
 
-	r := demo("", "migrate", "status")
-	if r.status != 0 || !strings.Contains(r.stderr, "waiting for the server at 127.0.0.1:"+port) || !strings.Contains(r.stderr, "(docker)") {
-		t.Errorf("status %d: %s%s", r.status, r.stdout, r.stderr)
-	}
+	r := demo(t, "", "migrate", "status")
+	r.ends(0).says("waiting for the server at 127.0.0.1:"+port, "(docker)")
 	if got := accepted.Load(); got <= refusals {
 		t.Errorf("%d connections were tried, want more than %d", got, refusals)
 	}
 }
 
-// It is not the one to wait for, and not one to put credentials into.
+// A foreign server is not the one to wait for, and no credentials are put into it.
 func TestForeignServerOnTheComposePort(t *testing.T) {
 	foreign, err := localmysql.Start(t.Context(), nil) // knows no user latchkey
 	must(t, err)
@@ -69,9 +69,7 @@ func TestForeignServerOnTheComposePort(t *testing.T) {
 	_, port, err := net.SplitHostPort(cfg.Addr)
 	must(t, err)
 	useNoServer(t, port)
-	if r := demo("", "list"); r.status != exitFailed || !strings.Contains(r.stderr, "is not the server of docker-compose.yml") {
-		t.Errorf("status %d: %s", r.status, r.stderr)
-	}
+	demo(t, "", "list").ends(exitFailed).says("is not the server of docker-compose.yml")
 }
 
 func TestStormStartsAPrivateServer(t *testing.T) {

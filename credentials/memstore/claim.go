@@ -1,125 +1,113 @@
 package memstore
 
 import (
+	"cmp"
 	"context"
-	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// errNoClaim: a row that nobody holds has an empty claim.
-var errNoClaim = errors.New("memstore: a claim without ID")
-
 // Claim implements [credentials.Store].
-func (s *Store) Claim(ctx context.Context, key credentials.Key, claim credentials.Claim) (credentials.Credential, error) {
-	key, err := check(ctx, key)
-	if err != nil {
-		return credentials.Credential{}, err
-	}
+func (s *Store) Claim(
+	ctx context.Context, key credentials.Key, claim credentials.Claim,
+) (c credentials.Credential, err error) {
 	if claim.ID == "" {
-		return credentials.Credential{}, errNoClaim
+		return c, credentials.ErrNoClaim
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.find(key)
-	if r == nil {
-		return credentials.Credential{}, fmt.Errorf("%w: %s", credentials.ErrNotFound, key)
-	}
-	// A live lease, the claim's own earlier one included, is never claimable.
-	now := time.Now()
-	c := r.at(now)
-	if c.State(claim.Rejected) != credentials.Claimable {
-		return c, nil
-	}
-	return r.claim(now, claim), nil
+	err = s.under(ctx, key, func(r *row) { c = r.decide(s.now(), claim) })
+	return c, err
 }
 
-// Save implements [credentials.Store].
-func (s *Store) Save(ctx context.Context, fence credentials.Fence, renewal credentials.Renewal) error {
+// ClaimAll implements [credentials.Store]. No row of this store is ever locked.
+func (s *Store) ClaimAll(
+	ctx context.Context, keys []credentials.Key, claim credentials.Claim,
+) ([]credentials.Found, error) {
+	if claim.ID == "" {
+		return nil, credentials.ErrNoClaim
+	}
+	claim = claim.Shared()
+	return s.each(ctx, keys, func(r *row) credentials.Credential { return r.decide(s.now(), claim) })
+}
+
+// DueServices implements [credentials.Store].
+func (s *Store) DueServices(ctx context.Context) (map[string]time.Duration, error) {
 	if err := over(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, ok := s.rows[fence.Row]
-	if !ok {
-		return fmt.Errorf("%w: the credential was deleted", credentials.ErrSuperseded)
-	}
-	own := r.owned(fence)
-	if !own && r.tokenVersion >= fence.Version {
-		if r.token.Equal(renewal.Token) && r.refreshToken.Equal(renewal.RefreshToken) {
-			return nil // saved by an earlier call whose reply was lost
+	now, due := s.now(), make(map[string]time.Duration)
+	for _, r := range s.rows {
+		if r.due.IsZero() {
+			continue
 		}
-		return fmt.Errorf("%w: %s has the result of version %d, this one is of version %d",
-			credentials.ErrSuperseded, r.key, r.tokenVersion, fence.Version)
+		in := r.due.Sub(now)
+		if first, ok := due[r.key.Service]; !ok || in < first {
+			due[r.key.Service] = in
+		}
 	}
-	now := time.Now()
-	counted := r.from(now, renewal.From)
-	r.set(counted, renewal.Grant)
-	r.due = after(counted, renewal.DueIn)
-	r.refreshed = refreshed{by: renewal.By, since: now, took: renewal.Took}
-	if own {
-		r.lease = lease{}
-	}
-	r.failure, r.interrupted = failure{}, interruption{}
-	r.tokenVersion = max(r.tokenVersion, fence.Version)
-	r.version = max(r.version, fence.Version) + 1
-	return nil
+	return due, nil
 }
 
-// Fail implements [credentials.Store]. A repeated call, after one that did record the failure, returns
-// [credentials.ErrSuperseded]; the row tells.
-func (s *Store) Fail(ctx context.Context, fence credentials.Fence, f credentials.Failure) error {
+// ClaimDue implements [credentials.Store].
+func (s *Store) ClaimDue(ctx context.Context, batch credentials.Batch) ([]credentials.Credential, error) {
 	if err := over(ctx); err != nil {
-		return err
+		return nil, err
+	}
+	batch, err := batch.Normalize()
+	if err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, ok := s.rows[fence.Row]
-	if !ok {
-		return fmt.Errorf("%w: the credential was deleted", credentials.ErrSuperseded)
+	now := s.now()
+	last, first := now.Add(-batch.MinOverdue), time.Time{}
+	if batch.MaxOverdue > 0 {
+		first = now.Add(-batch.MaxOverdue)
 	}
-	if !r.owned(fence) {
-		return fmt.Errorf("%w: the claim on %s is not the row's", credentials.ErrSuperseded, r.key)
+	var due []*row
+	for _, r := range s.rows {
+		isDue := !r.due.IsZero() && !r.due.After(last) && !r.due.Before(first)
+		if r.key.Service != batch.Service || !isDue || batch.Probe && r.failure.count > 0 {
+			continue
+		}
+		if r.at(now).State(batch.Claim) == credentials.StateClaimable {
+			due = append(due, r)
+		}
 	}
-	held := r.lease
-	r.lease = lease{}
-	r.version++
-	if r.version != fence.Version+1 {
-		return fmt.Errorf("%w: %s was written after the claim", credentials.ErrSuperseded, r.key)
+	slices.SortFunc(due, func(a, b *row) int {
+		return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.id, b.id))
+	})
+	if batch.Probe {
+		slices.Reverse(due)
 	}
-	now := time.Now()
-	r.failure = failure{
-		class: f.Class, code: f.Code, reason: f.Reason, count: r.failure.count + 1,
-		by: held.holder, since: now, retry: after(now, f.RetryIn),
+	var claimed []credentials.Credential
+	for _, r := range due[:min(batch.Limit, len(due))] {
+		claimed = append(claimed, r.claim(now, batch.Claim))
 	}
-	r.due = r.failure.retry
-	switch f.Class {
-	case credentials.Rejected:
-		r.due = time.Time{}
-	case credentials.Unknown:
-		r.interrupted = interruption{by: held.holder, since: held.since}
-	}
-	return nil
+	return claimed, nil
 }
 
-// Release implements [credentials.Store].
-func (s *Store) Release(ctx context.Context, fence credentials.Fence) error {
+// FindClaims implements [credentials.Store].
+func (s *Store) FindClaims(
+	ctx context.Context, batch credentials.Batch, _ time.Duration,
+) ([]credentials.Credential, error) {
 	if err := over(ctx); err != nil {
-		return err
+		return nil, err
+	}
+	if batch.ID == "" {
+		return nil, credentials.ErrNoClaim
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, ok := s.rows[fence.Row]
-	if !ok || !r.owned(fence) {
-		return nil
+	now := s.now()
+	var found []credentials.Credential
+	for _, r := range s.rows {
+		if r.key.Service == batch.Service && r.lease.id == batch.ID {
+			found = append(found, r.at(now).FoundAgain())
+		}
 	}
-	if r.version == fence.Version {
-		r.due = time.Now()
-	}
-	r.lease = lease{}
-	r.version++
-	return nil
+	return found, nil
 }

@@ -1,7 +1,9 @@
-// Package memstore keeps credentials in the memory of one process: a [credentials.Store] for tests and examples.
+// Package memstore keeps credentials in the memory of one process: a [credentials.Store] for tests
+// and examples.
 //
-// It decides between the callers of one process just as a database decides between processes, and forgets everything
-// when the process ends. Its clock is the process's monotonic one, so that it works in the bubbles of testing/synctest.
+// The store decides between the callers of one process just as a database decides between
+// processes, and forgets everything when the process ends. The clock is the process's monotonic
+// one, so that the store works in the bubbles of testing/synctest.
 package memstore
 
 import (
@@ -14,8 +16,14 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// Store is a [credentials.Store] in memory. It is safe for concurrent use; [New] makes one.
+// Store is a [credentials.Store] in memory, safe for concurrent use. [New] makes one.
 type Store struct {
+	*table
+	ahead time.Duration // of the process's clock
+}
+
+// table is the credentials, which several nodes may share.
+type table struct {
 	made time.Time // credentials.Instant counts from it
 
 	mu   sync.Mutex // held within a call, never across calls
@@ -28,14 +36,28 @@ var _ credentials.Store = (*Store)(nil)
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{made: time.Now(), rows: make(map[uint64]*row), ids: make(map[credentials.Key]uint64)}
+	return &Store{table: &table{
+		made: time.Now(), rows: make(map[uint64]*row), ids: make(map[credentials.Key]uint64),
+	}}
 }
 
-// Put stores a grant that a person's authorization gave, under a new key or in place of what is there. It ends any
-// lease, back-off and rejection, and what earlier claims bring back is superseded by it. The key is normalized.
+// Node returns the same store as another of its nodes, whose clock is ahead of this one's: for
+// tests of clocks that are apart, or are set. A negative duration is that of a clock that is
+// behind.
+func (s *Store) Node(ahead time.Duration) *Store {
+	return &Store{table: s.table, ahead: s.ahead + ahead}
+}
+
+// now is the time by the store's clock.
+func (s *Store) now() time.Time { return time.Now().Add(s.ahead) }
+
+// Put stores a grant that a person's authorization gave, under a new key or in place of the grant
+// there. A put ends any lease, back-off and dead grant, and supersedes the results of earlier
+// claims; its token is from no exchange. The key is normalized.
 //
-// A Lifetime of zero is that of a token which does not expire. A credential without token is due at once. Errors wrap
-// [credentials.ErrInvalidKey] or [credentials.ErrInvalidGrant], and nothing was written.
+// A Lifetime of zero is that of a token which does not expire. A credential without token is due at
+// once. An error that wraps [credentials.ErrInvalidKey] or [credentials.ErrInvalidGrant] says that
+// nothing was written.
 func (s *Store) Put(ctx context.Context, key credentials.Key, grant credentials.Grant) error {
 	key, err := check(ctx, key)
 	if err != nil {
@@ -46,56 +68,44 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, grant credentials.
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.find(key)
+	r := s.rows[s.ids[key]]
 	if r == nil {
 		s.last++
 		r = &row{key: key, id: s.last, epoch: s.made}
 		s.rows[r.id], s.ids[key] = r, r.id
 	}
-	now := time.Now()
+	now := s.now()
 	grant.RefreshLifetime = cmp.Or(grant.RefreshLifetime, credentials.Never)
-	if !grant.Token.IsZero() {
+	if !grant.AccessToken.IsZero() {
 		grant.Lifetime = cmp.Or(grant.Lifetime, credentials.Never)
 	}
 	r.set(now, grant)
 	r.due = after(now, grant.DueIn())
 	r.lease, r.failure, r.interrupted = lease{}, failure{}, interruption{}
+	r.refreshed = refreshed{took: r.refreshed.took}
 	r.version++
 	r.tokenVersion = r.version
 	return nil
 }
 
-// Delete removes the credential; a later Put makes a new row. The error wraps [credentials.ErrNotFound] if there is
-// none.
+// Delete removes the credential; a later Put makes a new row. The error wraps
+// [credentials.ErrNotFound] if there is none.
 func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
-	key, err := check(ctx, key)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.find(key)
-	if r == nil {
-		return fmt.Errorf("%w: %s", credentials.ErrNotFound, key)
-	}
-	delete(s.rows, r.id)
-	delete(s.ids, key)
-	return nil
+	return s.under(ctx, key, func(r *row) {
+		delete(s.rows, r.id)
+		delete(s.ids, r.key)
+	})
 }
 
 // Get implements [credentials.Store].
-func (s *Store) Get(ctx context.Context, key credentials.Key) (credentials.Credential, error) {
-	key, err := check(ctx, key)
-	if err != nil {
-		return credentials.Credential{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.find(key)
-	if r == nil {
-		return credentials.Credential{}, fmt.Errorf("%w: %s", credentials.ErrNotFound, key)
-	}
-	return r.at(time.Now()), nil
+func (s *Store) Get(ctx context.Context, key credentials.Key) (c credentials.Credential, err error) {
+	err = s.under(ctx, key, func(r *row) { c = r.at(s.now()) })
+	return c, err
+}
+
+// GetAll implements [credentials.Store].
+func (s *Store) GetAll(ctx context.Context, keys []credentials.Key) ([]credentials.Found, error) {
+	return s.each(ctx, keys, func(r *row) credentials.Credential { return r.at(s.now()) })
 }
 
 // Versions implements [credentials.Store].
@@ -114,8 +124,36 @@ func (s *Store) Versions(ctx context.Context, rows []uint64) (map[uint64]uint64,
 	return versions, nil
 }
 
-// find returns the row under that normalized key, nil if there is none. s.mu is held.
-func (s *Store) find(key credentials.Key) *row { return s.rows[s.ids[key]] }
+// under runs do on the row under that key, with mu held, or returns an error that wraps
+// [credentials.ErrNotFound].
+func (s *Store) under(ctx context.Context, key credentials.Key, do func(r *row)) error {
+	key, err := check(ctx, key)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.rows[s.ids[key]]
+	if !ok {
+		return fmt.Errorf("%w: %s", credentials.ErrNotFound, key)
+	}
+	do(r)
+	return nil
+}
+
+// each runs do on the row under each of the keys, one after the other with mu held.
+func (s *Store) each(
+	ctx context.Context, keys []credentials.Key, do func(r *row) credentials.Credential,
+) ([]credentials.Found, error) {
+	found := make([]credentials.Found, len(keys))
+	for i, key := range keys {
+		if err := over(ctx); err != nil {
+			return nil, err
+		}
+		found[i].Err = s.under(ctx, key, func(r *row) { found[i].Credential = do(r) })
+	}
+	return found, nil
+}
 
 // check returns the normalized key, or why the call ends before it begins.
 func check(ctx context.Context, key credentials.Key) (credentials.Key, error) {

@@ -20,7 +20,7 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(*testing.T) storetest.Store { return memstore.New() })
 }
 
-// One table for all tests, as a database has.
+// TestOneStoreForAll: one table for all tests, as a database has.
 func TestOneStoreForAll(t *testing.T) {
 	store := memstore.New()
 	storetest.Run(t, func(*testing.T) storetest.Store { return store })
@@ -37,7 +37,7 @@ func TestTimeInBubble(t *testing.T) {
 			}
 			return c
 		}
-		grant := credentials.Grant{Token: credentials.NewSecret("access"), Lifetime: time.Hour}
+		grant := credentials.Grant{AccessToken: credentials.NewSecret("access"), Lifetime: time.Hour}
 		if err := store.Put(ctx, key, grant); err != nil {
 			t.Fatal(err)
 		}
@@ -60,36 +60,6 @@ func TestTimeInBubble(t *testing.T) {
 	})
 }
 
-// The IDs of a row's lease and of a zero fence are both empty; that makes nobody its holder.
-func TestNoClaimWithoutID(t *testing.T) {
-	ctx, key, store := t.Context(), credentials.Key{Service: "github"}, memstore.New()
-	if err := store.Put(ctx, key, credentials.Grant{}); err != nil {
-		t.Fatal(err)
-	}
-	before, err := store.Get(ctx, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := store.Claim(ctx, key, credentials.Claim{Holder: "A", Lease: time.Minute}); err == nil {
-		t.Error("Claim without ID: got no error")
-	}
-	renewal := credentials.Renewal{Grant: credentials.Grant{Token: credentials.NewSecret("access")}}
-	if err := store.Save(ctx, before.Fence(), renewal); !errors.Is(err, credentials.ErrSuperseded) {
-		t.Errorf("Save: got error %v, want ErrSuperseded", err)
-	}
-	failure := credentials.Failure{Class: credentials.Rejected}
-	if err := store.Fail(ctx, before.Fence(), failure); !errors.Is(err, credentials.ErrSuperseded) {
-		t.Errorf("Fail: got error %v, want ErrSuperseded", err)
-	}
-	if err := store.Release(ctx, before.Fence()); err != nil {
-		t.Errorf("Release: %v", err)
-	}
-	after, err := store.Get(ctx, key)
-	if err != nil || after.Version != before.Version {
-		t.Errorf("got version %d and error %v, want version %d", after.Version, err, before.Version)
-	}
-}
-
 func TestEndedContextIsWrapped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -98,7 +68,8 @@ func TestEndedContextIsWrapped(t *testing.T) {
 	}
 }
 
-// Eight callers, one exchange: the credential was seeded with a refresh token alone, so it is due.
+// Eight callers share one exchange: the credential was seeded with a refresh token alone, so it is
+// due.
 func Example() {
 	ctx := context.Background()
 	store := memstore.New()
@@ -111,9 +82,9 @@ func Example() {
 	var exchanges atomic.Int32
 	m, err := credentials.NewManager(store, credentials.Services{
 		"github": {Refresher: credentials.RefresherFunc(
-			func(context.Context, credentials.Credential) (credentials.Grant, error) {
+			func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
 				n := exchanges.Add(1)
-				return credentials.Grant{Token: credentials.NewSecret(fmt.Sprint("token ", n)), Lifetime: time.Hour}, nil
+				return credentials.Grant{AccessToken: credentials.NewSecret(fmt.Sprint("token ", n)), Lifetime: time.Hour}, nil
 			},
 		)},
 	}, nil)
@@ -135,4 +106,24 @@ func Example() {
 	fmt.Println("exchanges:", exchanges.Load())
 
 	// Output: exchanges: 1
+}
+
+func TestNodeAhead(t *testing.T) {
+	ctx, key, store := t.Context(), credentials.Key{Service: "github"}, memstore.New()
+	ahead := store.Node(time.Hour)
+	grant := credentials.Grant{AccessToken: credentials.NewSecret("access"), Lifetime: 90 * time.Minute}
+	if err := store.Put(ctx, key, grant); err != nil {
+		t.Fatal(err)
+	}
+	c, err := ahead.Get(ctx, key)
+	if err != nil || c.ExpiresIn > 30*time.Minute || c.ExpiresIn < 29*time.Minute {
+		t.Fatalf("an hour ahead: got a token that expires in %v, error %v; want 30 minutes", c.ExpiresIn, err)
+	}
+	claim := credentials.Claim{ID: "a", Holder: "A", Lease: time.Minute, Invalidated: c.TokenID()}
+	if c, err = ahead.Claim(ctx, key, claim); err != nil || c.Lease.EndsIn != time.Minute {
+		t.Fatalf("an hour ahead: got a lease that ends in %v, error %v", c.Lease.EndsIn, err)
+	}
+	if c, err = store.Get(ctx, key); err != nil || c.Lease.EndsIn < time.Hour {
+		t.Errorf("the lease that was claimed an hour ahead ends in %v, error %v", c.Lease.EndsIn, err)
+	}
 }

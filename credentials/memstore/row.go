@@ -7,13 +7,14 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// row is one credential. Store.mu guards its fields. The times carry the monotonic clock; zero stands for never.
+// row is one credential. table.mu guards its fields. The times carry the monotonic clock; zero
+// stands for never.
 type row struct {
 	key                       credentials.Key
 	epoch                     time.Time // the store's
 	id, version, tokenVersion uint64
 
-	token, refreshToken          credentials.Secret
+	accessToken, refreshToken    credentials.Secret
 	extra                        map[string]credentials.Secret
 	expires, refreshExpires, due time.Time
 
@@ -44,7 +45,7 @@ type interruption struct {
 
 type refreshed struct {
 	by    string
-	since time.Time // zero: never refreshed
+	since time.Time // zero: the token is from no exchange
 	took  time.Duration
 }
 
@@ -52,7 +53,7 @@ type refreshed struct {
 func (r *row) at(now time.Time) credentials.Credential {
 	c := credentials.Credential{
 		Key: r.key, ReadAt: r.instant(now), Row: r.id, Version: r.version, TokenVersion: r.tokenVersion,
-		Token: r.token, RefreshToken: r.refreshToken, Extra: maps.Clone(r.extra),
+		AccessToken: r.accessToken, RefreshToken: r.refreshToken, Extra: maps.Clone(r.extra),
 		ExpiresIn:        until(now, r.expires),
 		RefreshExpiresIn: until(now, r.refreshExpires),
 		DueIn:            until(now, r.due),
@@ -66,26 +67,39 @@ func (r *row) at(now time.Time) credentials.Credential {
 		c.Failure = credentials.Failure{
 			Class: f.class, Code: f.code, Reason: f.reason, Count: f.count, By: f.by, Ago: now.Sub(f.since),
 		}
-		if f.class != credentials.Rejected {
+		if f.class != credentials.ClassDead {
 			c.Failure.RetryIn = until(now, f.retry)
 		}
 	}
 	if i := r.interrupted; i.by != "" {
 		c.Interrupted = credentials.Interruption{By: i.by, Ago: now.Sub(i.since)}
 	}
-	if f := r.refreshed; !f.since.IsZero() {
-		c.Refreshed = credentials.Refreshed{By: f.by, Ago: now.Sub(f.since), Took: f.took}
+	c.Refreshed = credentials.Refreshed{By: r.refreshed.by, Took: r.refreshed.took}
+	if since := r.refreshed.since; !since.IsZero() {
+		c.Refreshed.Ago = now.Sub(since)
 	}
 	return c
 }
 
-// set takes over what a complete grant holds: Never is the lifetime of what does not end.
+// set takes over a complete grant: Never is the lifetime of a token that does not end.
 func (r *row) set(now time.Time, g credentials.Grant) {
-	r.token, r.refreshToken, r.extra = g.Token, g.RefreshToken, maps.Clone(g.Extra)
+	r.accessToken, r.refreshToken, r.extra = g.AccessToken, g.RefreshToken, maps.Clone(g.Extra)
 	r.expires, r.refreshExpires = after(now, g.Lifetime), after(now, g.RefreshLifetime)
 }
 
-// claim makes the claim, which the row's state allows, and returns what comes of it.
+// decide makes the claim if the row's state allows it, and returns the credential as it then is.
+func (r *row) decide(now time.Time, claim credentials.Claim) credentials.Credential {
+	c := r.at(now)
+	switch {
+	case c.Lease.ID == claim.ID && c.Lease.Live():
+		return c.FoundAgain() // made by an earlier call whose reply was lost
+	case c.State(claim) == credentials.StateClaimable:
+		return r.claim(now, claim)
+	}
+	return c
+}
+
+// claim makes the claim, which the row's state allows, and returns the credential under it.
 func (r *row) claim(now time.Time, claim credentials.Claim) credentials.Credential {
 	c := r.at(now)
 	claimed := c.Claimed(claim)
@@ -93,21 +107,21 @@ func (r *row) claim(now time.Time, claim credentials.Claim) credentials.Credenti
 		r.interrupted = interruption{by: r.lease.holder, since: r.lease.since}
 	}
 	r.version = claimed.Version
-	r.lease = lease{id: claim.ID, holder: claim.Holder, version: r.version, since: now, ends: after(now, claim.Lease)}
+	r.lease = lease{
+		id: claim.ID, holder: claim.Holder, version: r.version, since: now, ends: after(now, claim.Lease),
+	}
 	r.due = r.lease.ends
 	return claimed
 }
-
-// owned reports whether the row's lease is the fence's own.
-func (r *row) owned(f credentials.Fence) bool { return f.Claim != "" && r.lease.id == f.Claim }
 
 // instant is that moment as processes get it, to give it back in a save; never zero.
 func (r *row) instant(now time.Time) credentials.Instant {
 	return credentials.Instant(now.Sub(r.epoch) + 1)
 }
 
-// from returns the moment from which a save's lifetimes count: now, or as long before as the process says.
-func (r *row) from(now time.Time, told credentials.Instant) time.Time {
+// lifetimeOrigin returns the moment from which a save's lifetimes count: now, or as long before as
+// the process says.
+func (r *row) lifetimeOrigin(now time.Time, told credentials.Instant) time.Time {
 	if told == 0 {
 		return now
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
 )
 
-// The whole of it: a pool, a store, a manager with one service, and a token.
+// A pool, a store, a manager with one service, and a token.
 func Example() {
 	ctx := context.Background()
 	db, err := sql.Open("mysql", "app:secret@tcp(127.0.0.1:3306)/app?interpolateParams=true")

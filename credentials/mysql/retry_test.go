@@ -3,12 +3,11 @@ package mysql
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,77 +17,77 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-func server(number uint16) error {
-	return &mysql.MySQLError{Number: number, Message: "said the server"}
+func newTestStore() *Store {
+	return &Store{reads: newOutage(), writes: newOutage(), pool: func() (none sql.DBStats) { return none }}
 }
 
+func (s *Store) try(ctx context.Context, op func(context.Context) error) error {
+	return s.write(ctx, "do it", op)
+}
+
+// TestRetry runs calls of 3 s that meet the same error again and again.
 func TestRetry(t *testing.T) {
 	for _, test := range []struct {
-		name  string
-		err   error
-		calls int   // before the call gives up
-		want  error // that the result wraps
+		name string
+		err  error
+		want []error // all are wrapped
 	}{
-		{"deadlock", server(1213), attempts, credentials.ErrUnavailable},
-		{"lock wait time-out", server(1205), attempts, credentials.ErrUnavailable},
-		{"the host's open transaction", server(1568), attempts, credentials.ErrUnavailable},
-		{"certification failed", server(1180), attempts, credentials.ErrUnavailable},
-		{"read-only", server(1290), attempts, credentials.ErrUnavailable},
-		{"too many connections", server(1040), attempts, credentials.ErrUnavailable},
-		{"lost race", errLostRace, attempts, credentials.ErrUnavailable},
-		{"reply lost", mysql.ErrInvalidConn, attempts, credentials.ErrUnavailable},
-		{"nothing sent", driver.ErrBadConn, attempts, credentials.ErrUnavailable},
-		{"connection given back", sql.ErrConnDone, attempts, credentials.ErrUnavailable},
-		{"cut off", io.ErrUnexpectedEOF, attempts, credentials.ErrUnavailable},
-		{"refused", &net.OpError{Op: "dial", Err: errors.New("connection refused")}, attempts, credentials.ErrUnavailable},
-		{"no such table", server(1146), 1, credentials.ErrSchema},
-		{"no such column", server(1054), 1, credentials.ErrSchema},
-		{"a column that wants a value", server(1364), 1, credentials.ErrSchema},
-		{"access denied", server(1045), 1, server(1045)},
-		{"syntax error", server(1064), 1, nil},
-		{"superseded", credentials.ErrSuperseded, 1, credentials.ErrSuperseded},
-		{"not found", fmt.Errorf("wrapped: %w", credentials.ErrNotFound), 1, credentials.ErrNotFound},
+		{"passes", server(2003, "HY000"), []error{
+			credentials.ErrUnavailable, context.DeadlineExceeded, &mysql.MySQLError{Number: 2003},
+		}},
+		{"locked", server(3572, "HY000"), []error{
+			credentials.ErrUnavailable, credentials.ErrRowLocked, &mysql.MySQLError{Number: 3572},
+		}},
+		{"not let in", server(1045, "28000"), []error{credentials.ErrUnavailable, &mysql.MySQLError{Number: 1045}}},
+		{"schema", server(1146, "42S02"), []error{credentials.ErrSchema, &mysql.MySQLError{Number: 1146}}},
+		{"lasts", server(1142, "42000"), []error{&mysql.MySQLError{Number: 1142}}},
+		{"outcome", credentials.ErrSuperseded, []error{credentials.ErrSuperseded}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+				defer cancel()
 				calls, began := 0, time.Now()
-				err := (&Store{}).retry(t.Context(), "do it", func() error {
+				err := newTestStore().try(ctx, func(context.Context) error {
 					calls++
 					return test.err
 				})
-				if calls != test.calls {
-					t.Errorf("called %d times, want %d", calls, test.calls)
+				for _, want := range test.want {
+					if !errors.Is(err, want) {
+						t.Errorf("got error %v, want %v", err, want)
+					}
 				}
-				if test.want != nil && !errors.Is(err, test.want) && !sameNumber(err, test.want) {
-					t.Errorf("got error %v, want %v", err, test.want)
+				locked := errors.Is(err, credentials.ErrRowLocked)
+				if locked != (test.name == "locked") {
+					t.Errorf("got error %v, which says that the row is locked: %v", err, locked)
 				}
-				if err == nil || !strings.HasPrefix(err.Error(), "do it: ") {
-					t.Errorf("got error %v, want one that says what was done", err)
+				text := fmt.Sprint(err)
+				if !strings.HasPrefix(text, "do it: ") || strings.Contains(text, "hunter2") {
+					t.Errorf("got error %v, want one that names the action and has none of the server's text", err)
 				}
-				if took := time.Since(began); took > attempts*mostPause {
-					t.Errorf("gave up after %v", took)
+				took, again := time.Since(began), errors.Is(err, credentials.ErrUnavailable) && test.name != "not let in"
+				if again && took != 3*time.Second || !again && calls != 1 {
+					t.Errorf("gave up after %d calls and %v; its context ends after 3s", calls, took)
 				}
 			})
 		})
 	}
 }
 
-func sameNumber(got, want error) bool {
-	var g, w *mysql.MySQLError
-	return errors.As(got, &g) && errors.As(want, &w) && g.Number == w.Number
-}
-
-func TestRetryUntilItSucceeds(t *testing.T) {
+// TestRetryOutlastsARestart: a server refuses connections for most of the call's time.
+func TestRetryOutlastsARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
-		err := (&Store{}).retry(t.Context(), "do it", func() error {
-			if calls++; calls < attempts {
-				return server(1213)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		began := time.Now()
+		err := newTestStore().try(ctx, func(context.Context) error {
+			if time.Since(began) < 4*time.Second {
+				return failed(&net.OpError{Op: "dial", Err: errors.New("connection refused")})
 			}
 			return nil
 		})
-		if err != nil || calls != attempts {
-			t.Errorf("got error %v after %d calls, want success after %d", err, calls, attempts)
+		if err != nil {
+			t.Errorf("after %v: got error %v, want success", time.Since(began), err)
 		}
 	})
 }
@@ -98,36 +97,143 @@ func TestRetryEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Millisecond)
 		defer cancel()
 		began := time.Now()
-		err := (&Store{}).retry(ctx, "do it", func() error { return server(1213) })
+		err := newTestStore().try(ctx, func(context.Context) error { return server(1213, "40001") })
 		if took := time.Since(began); took != 3*time.Millisecond {
 			t.Errorf("ended after %v, its context after 3ms", took)
 		}
-		for _, want := range []error{credentials.ErrUnavailable, context.DeadlineExceeded} {
+		for _, want := range []error{
+			credentials.ErrUnavailable, context.DeadlineExceeded, &mysql.MySQLError{Number: 1213},
+		} {
 			if !errors.Is(err, want) {
 				t.Errorf("got error %v, want %v", err, want)
 			}
 		}
-		if !sameNumber(err, server(1213)) {
-			t.Errorf("got error %v, which does not say what the attempts came to", err)
-		}
 
 		called := false
-		if err := (&Store{}).retry(ctx, "do it", func() error { called = true; return nil }); err == nil || called {
+		op := func(context.Context) error { called = true; return nil }
+		if err := newTestStore().try(ctx, op); err == nil || called {
 			t.Errorf("under a context that has ended: called %v, error %v", called, err)
 		}
 	})
 }
 
-// TestSyntaxErrorIsNotQuoted (invariant 14): with interpolated parameters it quotes a statement that has tokens in it.
-func TestSyntaxErrorIsNotQuoted(t *testing.T) {
-	quoting := &mysql.MySQLError{Number: 1064, Message: "syntax to use near 'hunter2'"}
-	err := (&Store{}).retry(t.Context(), "save", func() error { return fmt.Errorf("wrapped: %w", quoting) })
-	for text := range strings.SplitSeq(fmt.Sprintf("%v\n%+v\n%#v", err, err, err), "\n") {
-		if strings.Contains(text, "hunter2") {
-			t.Errorf("the error shows the statement: %s", text)
+// TestCancelledCall: the error is that of the caller's context, and not that of a try's own, whose
+// time was over before.
+func TestCancelledCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(maxFirstTry+time.Second, cancel)
+		err := newTestStore().try(ctx, func(ctx context.Context) error {
+			<-ctx.Done()
+			return failed(fmt.Errorf("a query: %w", ctx.Err()))
+		})
+		if !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got error %v, want one that says that the call was cancelled", err)
 		}
+	})
+}
+
+// TestFirstTryThatHangs: a first try that hangs leaves time for a second one, and a call without a
+// deadline is bounded all the same.
+func TestFirstTryThatHangs(t *testing.T) {
+	for _, test := range []struct{ deadline, first, all time.Duration }{
+		{4 * time.Second, 2 * time.Second, 4 * time.Second},
+		{time.Minute, maxFirstTry, time.Minute},
+		{0, maxFirstTry, maxCall},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			if test.deadline > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, test.deadline)
+				defer cancel()
+			}
+			began, firstEnded := time.Now(), time.Duration(0)
+			err := newTestStore().try(ctx, func(ctx context.Context) error {
+				<-ctx.Done()
+				if firstEnded == 0 {
+					firstEnded = time.Since(began)
+				}
+				return failed(ctx.Err())
+			})
+			took := time.Since(began)
+			if firstEnded != test.first || took != test.all || !errors.Is(err, credentials.ErrUnavailable) {
+				t.Errorf("deadline %v: the first try ended after %v, the call after %v, error %v",
+					test.deadline, firstEnded, took, err)
+			}
+			if errors.Is(err, context.DeadlineExceeded) != (test.deadline > 0) {
+				t.Errorf("deadline %v: got error %v, which must be a context's if the caller's has ended", test.deadline, err)
+			}
+		})
 	}
-	if !sameNumber(err, server(1064)) {
-		t.Errorf("got error %v, want error 1064", err)
-	}
+}
+
+// TestOutage: 200 calls lose their server for 3 s. Each call dials once, and then all of them dial
+// a few times a second together; the first success has all others follow at once.
+func TestOutage(t *testing.T) {
+	const calls, away = 200, 3 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		s, began := newTestStore(), time.Now()
+		var dials, failures atomic.Int64
+		var last atomic.Int64
+		for range calls {
+			go func() {
+				err := s.try(ctx, func(context.Context) error {
+					if time.Since(began) < away {
+						dials.Add(1)
+						return failed(mysql.ErrInvalidConn)
+					}
+					return nil
+				})
+				if err != nil {
+					failures.Add(1)
+				}
+				last.Store(int64(time.Since(began)))
+			}()
+		}
+		time.Sleep(away)
+		t.Logf("%d dials in %v", dials.Load(), away)
+		if n := dials.Load(); n < calls || n > calls+60 {
+			t.Errorf("%d dials of %d calls in %v, want one each and a few a second beside", n, calls, away)
+		}
+		time.Sleep(2 * time.Second)
+		if n := failures.Load(); n > 0 {
+			t.Errorf("%d calls failed", n)
+		}
+		if late := time.Duration(last.Load()) - away; late > maxPause {
+			t.Errorf("the last call succeeded %v after the server came back", late)
+		}
+	})
+}
+
+// TestOutageTryThatHangs: no try in an outage waits for another that hangs.
+func TestOutageTryThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		s, began := newTestStore(), time.Now()
+		var hung atomic.Bool
+		ended := make(chan time.Duration, 2)
+		for range 2 {
+			go func() {
+				tries := 0
+				_ = s.try(ctx, func(ctx context.Context) error {
+					switch tries++; {
+					case tries == 1:
+						return failed(mysql.ErrInvalidConn)
+					case hung.CompareAndSwap(false, true):
+						<-ctx.Done()
+						return failed(ctx.Err())
+					}
+					return nil
+				})
+				ended <- time.Since(began)
+			}()
+		}
+		if took := <-ended; took > time.Second {
+			t.Errorf("the other call ended after %v", took)
+		}
+	})
 }

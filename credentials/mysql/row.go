@@ -5,83 +5,107 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// row is a row as `columns` selects it; durations in microseconds, NULL as the columns say.
+// row is a row of the table as every read selects it. Each field's tag is its column: the SELECT
+// list and the targets of a scan are made from the tags. NULL stands for Never.
+//
+//   - column: the value itself.
+//   - bytes: a text, byte by byte, whatever the connection's character set is.
+//   - until: the time until that moment, in microseconds from the statement's start.
+//   - since: the time since that moment, likewise.
+//   - now: the statement's start, in microseconds since that moment.
+//
+// Where a statement waited for a row lock, its start lies in the past, and so does the caller's
+// anchor: nothing is taken for fresher than it is.
 type row struct {
-	ID               uint64
-	Service          string
-	Account          string
-	ReadAt           int64
-	Token            []byte
-	RefreshToken     []byte
-	Extra            []byte
-	Version          uint64
-	TokenVersion     uint64
-	ExpiresIn        sql.NullInt64
-	RefreshExpiresIn sql.NullInt64
-	DueIn            sql.NullInt64
-	LeaseID          string
-	LeaseVersion     uint64
-	LeaseHolder      string
-	LeaseAge         int64
-	LeaseEndsIn      int64
-	InterruptedBy    string
-	InterruptedAgo   sql.NullInt64
-	Failures         int
-	FailureClass     string
-	FailureCode      string
-	FailureReason    string
-	FailedBy         string
-	FailedAgo        sql.NullInt64
-	RetryIn          sql.NullInt64
-	RefreshedBy      string
-	RefreshedAgo     sql.NullInt64
-	RefreshMicros    int64
+	ID               uint64        `column:"id"`
+	Service          string        `column:"service_name"`
+	Account          string        `bytes:"account_name"`
+	ReadAt           int64         `now:"1970-01-01"`
+	AccessToken      []byte        `column:"access_token"`
+	RefreshToken     []byte        `column:"refresh_token"`
+	Extra            []byte        `column:"extra"`
+	Version          uint64        `column:"version"`
+	TokenVersion     uint64        `column:"token_version"`
+	ExpiresIn        sql.NullInt64 `until:"expiration"`
+	RefreshExpiresIn sql.NullInt64 `until:"refresh_expiration"`
+	DueIn            sql.NullInt64 `until:"due_at"`
+	LeaseID          string        `column:"lease_id"`
+	LeaseVersion     uint64        `column:"lease_version"`
+	LeaseHolder      string        `column:"lease_holder"`
+	LeaseAge         int64         `since:"lease_start"`
+	LeaseEndsIn      int64         `until:"lease_end"`
+	InterruptedBy    string        `column:"interrupted_by"`
+	InterruptedAgo   sql.NullInt64 `since:"interrupted_at"`
+	Failures         int           `column:"failures"`
+	FailureClass     string        `column:"failure_class"`
+	FailureCode      string        `column:"failure_code"`
+	FailureReason    string        `column:"failure_reason"`
+	FailedBy         string        `column:"failed_by"`
+	FailedAgo        sql.NullInt64 `since:"failed_at"`
+	RetryIn          sql.NullInt64 `until:"retry_at"`
+	RefreshedBy      string        `column:"refreshed_by"`
+	RefreshedAgo     sql.NullInt64 `since:"refreshed_at"`
+	RefreshMicros    int64         `column:"refresh_micros"`
 }
 
-// targets are the fields in the order of `columns`. By position and not by name, since names depend on the host's DSN
-// (columnsWithAlias).
-func (r *row) targets() []any {
-	return []any{
-		&r.ID,
-		&r.Service,
-		&r.Account,
-		&r.ReadAt,
-		&r.Token,
-		&r.RefreshToken,
-		&r.Extra,
-		&r.Version,
-		&r.TokenVersion,
-		&r.ExpiresIn,
-		&r.RefreshExpiresIn,
-		&r.DueIn,
-		&r.LeaseID,
-		&r.LeaseVersion,
-		&r.LeaseHolder,
-		&r.LeaseAge,
-		&r.LeaseEndsIn,
-		&r.InterruptedBy,
-		&r.InterruptedAgo,
-		&r.Failures,
-		&r.FailureClass,
-		&r.FailureCode,
-		&r.FailureReason,
-		&r.FailedBy,
-		&r.FailedAgo,
-		&r.RetryIn,
-		&r.RefreshedBy,
-		&r.RefreshedAgo,
-		&r.RefreshMicros,
+// expressions select a column, by the key of its field's tag. An alias is none of the table's
+// columns, by which ORDER BY would otherwise sort.
+var expressions = map[string]string{
+	"column": "`%s`",
+	"bytes":  "CAST(`%[1]s` AS BINARY) AS %[1]s_bytes",
+	"until":  "TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), `%[1]s`) AS until_%[1]s",
+	"since":  "TIMESTAMPDIFF(MICROSECOND, `%[1]s`, UTC_TIMESTAMP(6)) AS since_%[1]s",
+	"now":    "TIMESTAMPDIFF(MICROSECOND, '%s', UTC_TIMESTAMP(6)) AS read_at",
+}
+
+// selectRow selects all columns of a row, in the order of its fields.
+var selectRow = func() string {
+	var list []string
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[row]()) {
+		for key, expression := range expressions {
+			if name, ok := field.Tag.Lookup(key); ok {
+				list = append(list, fmt.Sprintf(expression, name))
+			}
+		}
 	}
+	return "SELECT " + strings.Join(list, ",\n       ") + "\nFROM `credentials`\n"
+}()
+
+// targets are the fields in the order of selectRow. A scan goes by position and not by name, since
+// names depend on the host's DSN (columnsWithAlias).
+func (r *row) targets() []any {
+	fields := reflect.ValueOf(r).Elem()
+	targets := make([]any, fields.NumField())
+	for i := range targets {
+		targets[i] = fields.Field(i).Addr().Interface()
+	}
+	return targets
+}
+
+// readable returns the rows' credentials, and the ids of those that cannot be read.
+func readable(rows []row) (good []credentials.Credential, unreadable []uint64) {
+	for _, r := range rows {
+		c, err := r.credential()
+		if err != nil {
+			unreadable = append(unreadable, r.ID)
+			continue
+		}
+		good = append(good, c)
+	}
+	return good, unreadable
 }
 
 // has reports whether the row holds the grant's tokens.
 func (r row) has(g credentials.Grant) bool {
-	return r.ID != 0 && string(r.Token) == g.Token.Reveal() && string(r.RefreshToken) == g.RefreshToken.Reveal()
+	return r.ID != 0 && string(r.AccessToken) == g.AccessToken.Reveal() &&
+		string(r.RefreshToken) == g.RefreshToken.Reveal()
 }
 
 func (r row) credential() (credentials.Credential, error) {
@@ -91,7 +115,7 @@ func (r row) credential() (credentials.Credential, error) {
 		Row:              r.ID,
 		Version:          r.Version,
 		TokenVersion:     r.TokenVersion,
-		Token:            credentials.NewSecret(string(r.Token)),
+		AccessToken:      credentials.NewSecret(string(r.AccessToken)),
 		RefreshToken:     credentials.NewSecret(string(r.RefreshToken)),
 		ExpiresIn:        orNever(r.ExpiresIn),
 		RefreshExpiresIn: orNever(r.RefreshExpiresIn),
@@ -120,7 +144,7 @@ func (r row) credential() (credentials.Credential, error) {
 	}
 	var extra map[string]string
 	if err := json.Unmarshal(r.Extra, &extra); err != nil {
-		// The text of a JSON error may quote what it read.
+		// The text of a JSON error may quote the column.
 		return c, fmt.Errorf("column extra of %s (id %d) is not a JSON object of strings", c.Key, r.ID)
 	}
 	if len(extra) > 0 {
@@ -133,7 +157,9 @@ func (r row) credential() (credentials.Credential, error) {
 }
 
 // grantArgs are the bind variables that a grant fills, in a save and in a put.
-func grantArgs(g credentials.Grant, lifetime, refreshLifetime, dueIn time.Duration) (map[string]any, error) {
+func grantArgs(
+	g credentials.Grant, lifetime, refreshLifetime, dueIn time.Duration,
+) (map[string]any, error) {
 	extra := make(map[string]string, len(g.Extra))
 	for name, value := range g.Extra {
 		extra[name] = value.Reveal()
@@ -144,7 +170,7 @@ func grantArgs(g credentials.Grant, lifetime, refreshLifetime, dueIn time.Durati
 	}
 	return map[string]any{
 		// Bytes, not strings, so that the connection's character set is not applied to them.
-		"token":            []byte(g.Token.Reveal()),
+		"access_token":     []byte(g.AccessToken.Reveal()),
 		"refresh_token":    []byte(g.RefreshToken.Reveal()),
 		"extra":            encoded,
 		"lifetime":         micros(lifetime),
@@ -155,8 +181,8 @@ func grantArgs(g credentials.Grant, lifetime, refreshLifetime, dueIn time.Durati
 
 // duration converts microseconds, which reach further than Go's nanoseconds do.
 func duration(micros int64) time.Duration {
-	const most = math.MaxInt64 / int64(time.Microsecond)
-	return time.Duration(max(-most, min(most, micros))) * time.Microsecond
+	const limit = math.MaxInt64 / int64(time.Microsecond)
+	return time.Duration(max(-limit, min(limit, micros))) * time.Microsecond
 }
 
 func orNever(micros sql.NullInt64) time.Duration {
@@ -166,8 +192,8 @@ func orNever(micros sql.NullInt64) time.Duration {
 	return duration(micros.Int64)
 }
 
-// micros is a duration as a bind variable: whole microseconds, rounded down, NULL for Never. NULL makes the whole
-// expression UTC_TIMESTAMP(6) + INTERVAL NULL MICROSECOND be NULL.
+// micros is a duration as a bind variable: whole microseconds, rounded down, NULL for Never. NULL
+// makes the whole expression UTC_TIMESTAMP(6) + INTERVAL NULL MICROSECOND be NULL.
 func micros(d time.Duration) any {
 	if d == credentials.Never {
 		return nil

@@ -41,7 +41,7 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-// TestBrokenExtra (invariant 14): what is wrong in the column extra is not quoted.
+// TestBrokenExtra (invariant 14): no error quotes the column extra.
 func TestBrokenExtra(t *testing.T) {
 	for _, extra := range []string{`{"scope": hunter2}`, `{"hunter2": 7}`, `hunter2`, ``} {
 		_, err := row{ID: 7, Service: "github", Extra: []byte(extra)}.credential()

@@ -1,80 +1,123 @@
 package mysql
 
-import "strings"
+import (
+	"strings"
 
-// The statements, all of them. Times are written and compared by the server's clock alone (UTC_TIMESTAMP(6)); what goes
-// in and out are microseconds. Conditional UPDATEs always change `version`, so that the number of rows affected is the
-// same whether the host counts found or changed rows; no assignment reads a column assigned before it, so that they
-// mean the same under MariaDB's SIMULTANEOUS_ASSIGNMENT. Names of bind variables are sqlx's.
+	"github.com/latchkey-go/latchkey/credentials"
+)
 
-// columns is what every read selects, in whole microseconds from the statement's start. Where the statement waited for
-// a row lock, that start lies in the past, and so does the caller's anchor: nothing is taken for fresher than it is.
-const columns = "SELECT `id`, `service_name`, CAST(`account_name` AS BINARY) AS `account_name`," + `
-       TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))       AS read_at,
-       token, refresh_token, extra, version, token_version,
-       TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), expiration)         AS expires_in,
-       TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), refresh_expiration) AS refresh_expires_in,
-       TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), due_at)             AS due_in,
-       lease_id, lease_version, lease_holder,
-       TIMESTAMPDIFF(MICROSECOND, lease_start, UTC_TIMESTAMP(6))        AS lease_age,
-       TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), lease_end)          AS lease_ends_in,
-       interrupted_by,
-       TIMESTAMPDIFF(MICROSECOND, interrupted_at, UTC_TIMESTAMP(6))     AS interrupted_ago,
-       failures, failure_class, failure_code, failure_reason, failed_by,
-       TIMESTAMPDIFF(MICROSECOND, failed_at, UTC_TIMESTAMP(6))          AS failed_ago,
-       TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), retry_at)           AS retry_in,
-       refreshed_by,
-       TIMESTAMPDIFF(MICROSECOND, refreshed_at, UTC_TIMESTAMP(6))       AS refreshed_ago,
-       refresh_micros
-FROM ` + "`credentials`\n"
+// The statements, all of them. Times are written and compared by the server's clock alone
+// (UTC_TIMESTAMP(6)); durations go in and come out in microseconds. Conditional UPDATEs always
+// change `version`, so that the number of rows affected is the same whether the host counts found
+// or changed rows. No assignment reads a column assigned before it, so that a statement means the
+// same under MariaDB's SIMULTANEOUS_ASSIGNMENT. The names of bind variables are sqlx's.
 
-// account compares the name byte by byte whatever character set the host's connection declares.
-const account = "CONVERT(CAST(:account AS BINARY) USING utf8mb4) COLLATE utf8mb4_bin"
+// account compares the name byte by byte whatever character set the host's connection declares. The
+// name comes in hexadecimal digits: where the connection's set is utf8mb3, MariaDB refuses an emoji
+// in a text or in a prepared statement's bytes (error 1300), or makes NULL of it.
+const (
+	account   = "CONVERT(UNHEX(:account) USING utf8mb4) COLLATE utf8mb4_bin"
+	accountOf = "CONVERT(UNHEX(?) USING utf8mb4) COLLATE utf8mb4_bin"
+)
 
-// byKey serves from the unique key, so that under READ COMMITTED it locks one row and no gap.
+// byKey serves from the unique key, so that it reads and locks one row.
 const byKey = "WHERE service_name = :service AND account_name = " + account + "\n"
 
-const selectByKey = columns + byKey
+// byKeys is byKey for many keys, which are sorted by service: one search of the unique key for each.
+// Of the forms that do that on MySQL and MariaDB, this one costs the server least. The index is
+// forced, since MySQL would read all rows of a service to find a third of them.
+func byKeys(keys []credentials.Key) (condition string, values []any) {
+	text := []byte("FORCE INDEX (service_account)\nWHERE ")
+	values = make([]any, 0, len(keys)+1)
+	for i, key := range keys {
+		if i > 0 && key.Service == keys[i-1].Service {
+			text = append(text, ", "...)
+		} else {
+			if i > 0 {
+				text = append(text, ") OR "...)
+			}
+			text = append(text, "service_name = ? AND account_name IN ("...)
+			values = append(values, key.Service)
+		}
+		text = append(text, accountOf...)
+		values = append(values, accountArg(key))
+	}
+	return string(append(text, ')')), values
+}
 
-// selectForClaim makes contenders queue for the row. Correctness does not rest on it: a server that grants the lock
-// twice (several primaries) still lets only one updateClaim through.
-const selectForClaim = columns + byKey + "FOR UPDATE"
+// forUpdate makes contenders queue for the row. Correctness does not rest on the lock: a server
+// that grants it twice (several primaries) still lets only one updateClaim through.
+const forUpdate = "FOR UPDATE"
 
-// lockDue finds what a batch may claim, what has been due for longest first, and passes over what another has locked. The
-// index is forced, for it serves the order: the scan ends with the last row taken and locks those alone, while one that
-// sorts would lock, and read the tokens of, all that are due. It has a beginning, since a claim leaves an entry behind in
-// the index until that is purged, which an old snapshot (a backup's) prevents. What the conditions beside due_at pass
-// over is seldom due: a leased row after a late save, or one whose times a person has set. They keep it from filling
-// every batch.
-const lockDue = columns + `FORCE INDEX (due)
-WHERE service_name = :service
-  AND due_at BETWEEN UTC_TIMESTAMP(6) - INTERVAL :longest MICROSECOND AND UTC_TIMESTAMP(6) - INTERVAL :overdue MICROSECOND
-  AND lease_end <= UTC_TIMESTAMP(6)
-  AND failure_class <> 'rejected'
-  AND (retry_at IS NULL OR retry_at <= UTC_TIMESTAMP(6))
+// skipLocked has a locking read pass over rows whose locks other transactions hold.
+const skipLocked = " SKIP LOCKED"
+
+// noWait has a locking read fail at once where another transaction holds the row's lock.
+const noWait = " NOWAIT"
+
+// lockRow asks for the row's lock, so that the write after it waits for nobody.
+const lockRow = "SELECT id FROM `credentials` WHERE id = ? " + forUpdate + noWait
+
+// lockDue finds the rows that a batch may claim, those due for longest first, and passes over rows
+// that another transaction has locked. The index is forced, for it serves the order: the scan ends
+// with the last row taken and locks those alone, while a scan that sorts would lock, and read the
+// tokens of, all that are due. The scan has a beginning, since a claim leaves an entry behind in
+// the index until that is purged, which an old snapshot (a backup's) prevents. The rows that the
+// conditions beside due_at pass over are seldom due: a leased row after a late save, or a row whose
+// times a person has set. The conditions keep such rows from filling every batch. A lease that
+// stands in the row is passed over unless it ended long ago.
+const lockDue = dueRows + `
 ORDER BY due_at LIMIT :limit
 FOR UPDATE SKIP LOCKED`
 
-// selectClaimed finds what an earlier try of the same batch claimed. Such a row is due when its lease ends, which bounds
-// the scan. A late save moves due_at on, and may move it out of that range: the row is then not found, its lease ends
-// unused, and as the claim was overtaken, that counts as no interruption.
-const selectClaimed = columns + `WHERE service_name = :service
-  AND due_at > UTC_TIMESTAMP(6) AND due_at <= UTC_TIMESTAMP(6) + INTERVAL :lease MICROSECOND
-  AND lease_id = :claim AND lease_end > UTC_TIMESTAMP(6)`
+// lockProbe is lockDue for a batch that is a probe.
+const lockProbe = dueRows + `
+  AND failures = 0
+ORDER BY due_at DESC LIMIT :limit
+FOR UPDATE SKIP LOCKED`
 
-// selectDueServices reads the first entry that is not NULL of each service, from the index alone (a loose index scan).
-const selectDueServices = "SELECT `service_name`, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(due_at)) AS due_in\n" +
+const dueRows = `FORCE INDEX (due)
+WHERE service_name = :service
+  AND due_at BETWEEN UTC_TIMESTAMP(6) - INTERVAL :longest MICROSECOND
+                 AND UTC_TIMESTAMP(6) - INTERVAL :overdue MICROSECOND
+  AND (lease_id = '' OR lease_end <= UTC_TIMESTAMP(6) - INTERVAL :lapsed MICROSECOND)
+  AND failure_class <> 'dead'
+  AND (retry_at IS NULL OR retry_at <= UTC_TIMESTAMP(6))`
+
+// byClaim finds the rows that an earlier try of the same batch claimed. Such a row is due when its
+// lease ends, or ended, which bounds the scan. A late save moves due_at on, and may move it out of
+// that range: the row is then not found, its lease ends unused, and as the claim was overtaken,
+// that counts as no interruption.
+const byClaim = `WHERE service_name = :service
+  AND due_at BETWEEN UTC_TIMESTAMP(6) + INTERVAL :first MICROSECOND
+                 AND UTC_TIMESTAMP(6) + INTERVAL :last MICROSECOND
+  AND lease_id = :claim`
+
+// page lists by keyset, so that a long listing holds neither a lock nor a snapshot.
+const page = "WHERE id > :after AND (:service = '' OR service_name = :service) ORDER BY id LIMIT 200"
+
+// selectDueServices reads the first entry that is not NULL of each service, from the index alone (a
+// loose index scan).
+const selectDueServices = "SELECT `service_name`,\n" +
+	"       TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(due_at)) AS due_in\n" +
 	"FROM `credentials`" + `
 WHERE due_at IS NOT NULL
 GROUP BY service_name`
 
-// updateClaim takes the lease of one row or of many; the condition which ([unchanged]) is appended. The version makes it
-// safe: of all claims that saw the row as it was, one changes it. If the lease before it left an exchange of unknown
-// outcome behind, its holder's name and start are kept, by the rule of [credentials.Credential.Claimed]. due_at becomes
-// lease_end, on which selectClaimed relies.
+// selectVersions reads no token bytes; a poller asks it for all rows that its process waits for.
+const selectVersions = "SELECT id, version FROM `credentials` WHERE id IN (?)"
+
+// interrupts holds where the lease before a claim left an exchange of unknown outcome behind, by
+// the rule of [credentials.Credential.Claimed].
+const interrupts = "lease_id NOT IN ('', :claim, :unused) AND version <= lease_version"
+
+// updateClaim takes the lease of one row or of many; the condition that names them ([unchanged]) is
+// appended. The version makes the claim safe: of all claims that saw the row as it was, one changes
+// it. If the claim interrupts an exchange, that one's holder and start are kept. due_at becomes
+// lease_end, on which byClaim relies.
 const updateClaim = "UPDATE `credentials`" + `
-SET interrupted_by = IF(lease_id <> '' AND lease_id <> :claim AND version <= lease_version, lease_holder, interrupted_by),
-    interrupted_at = IF(lease_id <> '' AND lease_id <> :claim AND version <= lease_version, lease_start, interrupted_at),
+SET interrupted_by = IF(` + interrupts + `, lease_holder, interrupted_by),
+    interrupted_at = IF(` + interrupts + `, lease_start, interrupted_at),
     lease_id       = :claim,
     lease_version  = version + 1,
     lease_holder   = :holder,
@@ -84,41 +127,55 @@ SET interrupted_by = IF(lease_id <> '' AND lease_id <> :claim AND version <= lea
     version        = version + 1
 WHERE `
 
-// updatePostpone has a row that cannot be read make room for others. It leaves version alone: a lease that ended with
-// nothing saved has to remain one.
+// updatePostpone has a row that cannot be read make room for others. version stays: a
+// lease that ended with nothing saved has to remain one.
 const updatePostpone = "UPDATE `credentials`" + `
 SET due_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND
 WHERE id IN (?) AND due_at <= UTC_TIMESTAMP(6)`
 
-// from is when the lifetimes of a save count from: a moment by the server's clock that the process told, but not after
-// now, which a clock that was set back may be before.
-const from = "LEAST(UTC_TIMESTAMP(6), IFNULL(DATE'1970-01-01' + INTERVAL :from MICROSECOND, UTC_TIMESTAMP(6)))"
+// lifetimeOrigin is the time from which the lifetimes of a save count: a moment by the server's
+// clock that the process told, but not after now. A clock that was set back may be before it.
+const lifetimeOrigin = "LEAST(UTC_TIMESTAMP(6), " +
+	"IFNULL(DATE'1970-01-01' + INTERVAL :from MICROSECOND, UTC_TIMESTAMP(6)))"
 
-// updateSave keeps a success. It is turned down only where the result of a later claim or a put is stored already: a
-// holder that was paused past its lease may come back with the only refresh token that works. Another's lease is left
-// alone, and version moves on, so that the failure of the claim under that lease misses. GREATEST: a fail-over may have
-// forgotten the claim, but version must not fall behind token_version.
-const updateSave = "UPDATE `credentials`" + `
-SET token              = :token,
-    refresh_token      = :refresh_token,
-    extra              = :extra,
-    expiration         = ` + from + ` + INTERVAL :lifetime MICROSECOND,
-    refresh_expiration = ` + from + ` + INTERVAL :refresh_lifetime MICROSECOND,
-    due_at             = ` + from + ` + INTERVAL :due_in MICROSECOND,
-    refreshed_by       = :holder,
-    refreshed_at       = UTC_TIMESTAMP(6),
-    refresh_micros     = :took,
-    token_version      = GREATEST(token_version, :version),
-    version            = GREATEST(version, :version) + 1,
-    interrupted_by     = '',
+// forgetExchanges leaves nothing of the exchanges before a success or a put.
+const forgetExchanges = `interrupted_by     = '',
     interrupted_at     = NULL,
-    failures           = 0,
+    ` + clearFailure
+
+const clearFailure = `failures           = 0,
     failure_class      = '',
     failure_code       = '',
     failure_reason     = '',
     failed_by          = '',
     failed_at          = NULL,
-    retry_at           = NULL,
+    retry_at           = NULL`
+
+// clearLease gives up whatever lease stands in the row.
+const clearLease = `lease_id           = '',
+    lease_version      = 0,
+    lease_holder       = '',
+    lease_start        = '1970-01-01',
+    lease_end          = '1970-01-01'`
+
+// updateSave keeps a success. A success is turned down only where the result of a later claim or a
+// put is stored already: a holder that was paused past its lease may come back with the only
+// refresh token that works. Another's lease is left alone, and version moves on, so that the
+// failure of the claim under that lease misses. GREATEST: a fail-over may have forgotten the claim,
+// but version must not fall behind token_version.
+const updateSave = "UPDATE `credentials`" + `
+SET access_token       = :access_token,
+    refresh_token      = :refresh_token,
+    extra              = :extra,
+    expiration         = ` + lifetimeOrigin + ` + INTERVAL :lifetime MICROSECOND,
+    refresh_expiration = ` + lifetimeOrigin + ` + INTERVAL :refresh_lifetime MICROSECOND,
+    due_at             = ` + lifetimeOrigin + ` + INTERVAL :due_in MICROSECOND,
+    refreshed_by       = :holder,
+    refreshed_at       = UTC_TIMESTAMP(6),
+    refresh_micros     = :took,
+    token_version      = GREATEST(token_version, :version),
+    version            = GREATEST(version, :version) + 1,
+    ` + forgetExchanges + `,
     lease_version      = IF(lease_id = :claim, 0, lease_version),
     lease_holder       = IF(lease_id = :claim, '', lease_holder),
     lease_start        = IF(lease_id = :claim, '1970-01-01', lease_start),
@@ -126,111 +183,135 @@ SET token              = :token,
     lease_id           = IF(lease_id = :claim, '', lease_id)
 WHERE id = :row AND (lease_id = :claim OR token_version < :version)`
 
-// updateFail records a failure only if nothing at all was written since the claim: a failure never covers a success.
+// updateFail records a failure only if nothing at all was written since the claim: a failure never
+// covers a success.
 const updateFail = "UPDATE `credentials`" + `
-SET failures       = failures + 1,
-    failure_class  = :class,
-    failure_code   = :code,
-    failure_reason = :reason,
-    failed_by      = lease_holder,
-    failed_at      = UTC_TIMESTAMP(6),
-    retry_at       = UTC_TIMESTAMP(6) + INTERVAL :retry_in MICROSECOND,
-    due_at         = UTC_TIMESTAMP(6) + INTERVAL :retry_in MICROSECOND,
-    interrupted_by = IF(:unknown, lease_holder, interrupted_by),
-    interrupted_at = IF(:unknown, lease_start, interrupted_at),
-    version        = version + 1,
-    lease_id       = '',
-    lease_version  = 0,
-    lease_holder   = '',
-    lease_start    = '1970-01-01',
-    lease_end      = '1970-01-01'
+SET failures           = failures + 1,
+    failure_class      = :class,
+    failure_code       = :code,
+    failure_reason     = :reason,
+    failed_by          = lease_holder,
+    failed_at          = UTC_TIMESTAMP(6),
+    retry_at           = UTC_TIMESTAMP(6) + INTERVAL :retry_in MICROSECOND,
+    due_at             = UTC_TIMESTAMP(6) + INTERVAL :retry_in MICROSECOND,
+    interrupted_by     = IF(:unknown, lease_holder, interrupted_by),
+    interrupted_at     = IF(:unknown, lease_start, interrupted_at),
+    version            = version + 1,
+    ` + clearLease + `
 WHERE id = :row AND lease_id = :claim AND version = :version`
 
-// updateRelease gives up the claim's own lease and nobody else's. If nothing was written since the claim, due_at is
-// still the lease's end, and the credential is due at once.
+// updateRelease gives up the claim's own lease and nobody else's. If nothing was written since the
+// claim, due_at is still the lease's end, and the credential is due at once.
 const updateRelease = "UPDATE `credentials`" + `
-SET due_at        = IF(version = :version, UTC_TIMESTAMP(6), due_at),
-    version       = version + 1,
-    lease_id      = '',
-    lease_version = 0,
-    lease_holder  = '',
-    lease_start   = '1970-01-01',
-    lease_end     = '1970-01-01'
+SET due_at             = IF(version = :version, UTC_TIMESTAMP(6), due_at),
+    version            = version + 1,
+    ` + clearLease + `
 WHERE id = :row AND lease_id = :claim`
 
-// upsertPut stores a new grant, or replaces one. token_version becomes the new version, so that the result of a claim
-// made before the put misses; the lease, the failure and the interruption belonged to the old grant.
+// upsertPut stores a new grant, or replaces one. token_version becomes the new version, so that the
+// result of a claim made before the put misses; the lease, the failure and the interruption
+// belonged to the old grant. The token is from no exchange, but the provider takes as long as
+// before: refresh_micros stays.
 const upsertPut = "INSERT INTO `credentials`" + `
-       (service_name, account_name, token, refresh_token, extra, expiration, refresh_expiration, due_at, created_at)
-VALUES (:service, ` + account + `, :token, :refresh_token, :extra,
+       (service_name, account_name, access_token, refresh_token, extra,
+        expiration, refresh_expiration, due_at, created_at)
+VALUES (:service, ` + account + `, :access_token, :refresh_token, :extra,
         UTC_TIMESTAMP(6) + INTERVAL :lifetime MICROSECOND,
         UTC_TIMESTAMP(6) + INTERVAL :refresh_lifetime MICROSECOND,
         UTC_TIMESTAMP(6) + INTERVAL :due_in MICROSECOND,
         UTC_TIMESTAMP(6))
 ON DUPLICATE KEY UPDATE
-    token              = :token,
+    access_token       = :access_token,
     refresh_token      = :refresh_token,
     extra              = :extra,
     expiration         = UTC_TIMESTAMP(6) + INTERVAL :lifetime MICROSECOND,
     refresh_expiration = UTC_TIMESTAMP(6) + INTERVAL :refresh_lifetime MICROSECOND,
     due_at             = UTC_TIMESTAMP(6) + INTERVAL :due_in MICROSECOND,
+    refreshed_by       = '',
+    refreshed_at       = NULL,
     token_version      = version + 1,
     version            = version + 1,
-    interrupted_by     = '',
-    interrupted_at     = NULL,
-    failures           = 0,
-    failure_class      = '',
-    failure_code       = '',
-    failure_reason     = '',
-    failed_by          = '',
-    failed_at          = NULL,
-    retry_at           = NULL,
-    lease_id           = '',
-    lease_version      = 0,
-    lease_holder       = '',
-    lease_start        = '1970-01-01',
-    lease_end          = '1970-01-01'`
+    ` + forgetExchanges + `,
+    ` + clearLease
+
+// declaredDead finds the grants of a service that were marked dead in a stretch of time, by the
+// provider's word and not by a policy. A dead grant is never due, so that the index leads to such
+// rows alone, in the order of their ids.
+const declaredDead = `FORCE INDEX (due)
+WHERE service_name = :service AND due_at IS NULL AND id > :after
+  AND failure_class = 'dead' AND failure_code NOT IN (:interrupted, :unknown)
+  AND failed_at BETWEEN DATE'1970-01-01' + INTERVAL :since MICROSECOND
+                    AND DATE'1970-01-01' + INTERVAL :began MICROSECOND
+ORDER BY id LIMIT :limit
+`
+
+// selectName selects the names of rows, byte by byte.
+const selectName = "SELECT id, CAST(account_name AS BINARY) AS account_name_bytes\nFROM `credentials` "
+
+const selectNow = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+
+// updateRevive clears the marks of rows that the transaction has locked; the ids are appended. What
+// is known of an interrupted exchange stays. The rows fall due within a stretch of time, at places
+// that the checksums of their ids spread, which are the same for every server that repeats the
+// statement.
+const updateRevive = "UPDATE `credentials`" + `
+SET due_at             = DATE'1970-01-01' + INTERVAL (:due + FLOOR(CRC32(id) / 4294967296 * :width)) MICROSECOND,
+    version            = version + 1,
+    ` + clearFailure + `
+WHERE failure_class = 'dead' AND id IN `
 
 const deleteRow = "DELETE FROM `credentials` WHERE id = :row"
 
-// selectVersions reads no token bytes; a poller asks it for all rows that its process waits for.
-const selectVersions = "SELECT id, version FROM `credentials` WHERE id IN (?)"
+// The probes find out whether the account may write, and find nothing to write: no row has the id
+// 0.
+const (
+	probeUpdate = "UPDATE `credentials`\nSET version = version + 1\nWHERE id = 0"
+	probeInsert = "INSERT INTO `credentials`\n" +
+		"       (service_name, account_name, access_token, refresh_token, extra, created_at)\n" +
+		"SELECT 'a', 'b', '', '', '{}', UTC_TIMESTAMP(6) FROM DUAL WHERE FALSE"
+	probeDelete = "DELETE FROM `credentials` WHERE id = 0"
+)
 
-// selectPage lists by keyset, so that a long listing holds neither a lock nor a snapshot.
-const selectPage = columns + "WHERE id > :after AND (:service = '' OR service_name = :service) ORDER BY id LIMIT 200"
-
-// selectNone fails where a column is missing.
-const selectNone = columns + "LIMIT 0"
-
-const selectByRow = columns + "WHERE id = :row"
-
-// statements are the above for one table.
+// statements are the above for one table. selectNone fails where a column is missing.
 type statements struct {
-	selectByKey, selectForClaim, selectByRow, selectPage, selectNone         string
-	selectVersions, lockDue, selectClaimed, selectDueServices                string
-	updatePostpone                                                           string
-	updateClaim, updateSave, updateFail, updateRelease, upsertPut, deleteRow string
+	selectByKey, selectForClaim, selectForClaimNoWait, selectByRow, selectPage       statement
+	selectAll                                                                        statement
+	selectNone, lockDue, lockProbe, selectClaimed, selectVersions, selectDueServices statement
+	lockRow, updatePostpone                                                          statement
+	selectDead, lockDead, updateRevive                                               statement
+	updateClaim, updateSave, updateFail, updateRelease, upsertPut, deleteRow         statement
+	probeUpdate, probeInsert, probeDelete                                            statement
 }
 
 func statementsFor(table string) statements {
 	quoted := "`" + strings.ReplaceAll(table, "`", "``") + "`"
-	in := func(sql string) string { return strings.Replace(sql, "`credentials`", quoted, 1) }
+	in := func(sql string) statement { return compile(strings.Replace(sql, "`credentials`", quoted, 1)) }
 	return statements{
-		selectByKey:       in(selectByKey),
-		selectForClaim:    in(selectForClaim),
-		selectByRow:       in(selectByRow),
-		selectPage:        in(selectPage),
-		selectNone:        in(selectNone),
-		selectVersions:    in(selectVersions),
-		lockDue:           in(lockDue),
-		selectClaimed:     in(selectClaimed),
-		selectDueServices: in(selectDueServices),
-		updatePostpone:    in(updatePostpone),
-		updateClaim:       in(updateClaim),
-		updateSave:        in(updateSave),
-		updateFail:        in(updateFail),
-		updateRelease:     in(updateRelease),
-		upsertPut:         in(upsertPut),
-		deleteRow:         in(deleteRow),
+		selectByKey:          in(selectRow + byKey),
+		selectForClaim:       in(selectRow + byKey + forUpdate),
+		selectForClaimNoWait: in(selectRow + byKey + forUpdate + noWait),
+		selectByRow:          in(selectRow + "WHERE id = :row"),
+		selectPage:           in(selectRow + page),
+		selectAll:            in(selectRow),
+		selectNone:           in(selectRow + "LIMIT 0"),
+		lockDue:              in(selectRow + lockDue),
+		lockProbe:            in(selectRow + lockProbe),
+		selectClaimed:        in(selectRow + byClaim),
+		selectVersions:       in(selectVersions),
+		selectDueServices:    in(selectDueServices),
+		lockRow:              in(lockRow),
+		updatePostpone:       in(updatePostpone),
+		selectDead:           in(selectName + declaredDead),
+		lockDead:             in(selectName + declaredDead + forUpdate),
+		updateRevive:         in(updateRevive),
+		updateClaim:          in(updateClaim),
+		updateSave:           in(updateSave),
+		updateFail:           in(updateFail),
+		updateRelease:        in(updateRelease),
+		upsertPut:            in(upsertPut),
+		deleteRow:            in(deleteRow),
+		probeUpdate:          in(probeUpdate),
+		probeInsert:          in(probeInsert),
+		probeDelete:          in(probeDelete),
 	}
 }

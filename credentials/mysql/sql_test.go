@@ -1,6 +1,9 @@
 package mysql
 
 import (
+	"database/sql"
+	"maps"
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -13,7 +16,7 @@ func (s statements) all() map[string]string {
 	all := make(map[string]string)
 	fields := reflect.ValueOf(s)
 	for i := range fields.NumField() {
-		all[fields.Type().Field(i).Name] = fields.Field(i).String()
+		all[fields.Type().Field(i).Name] = fields.Field(i).FieldByName("text").String()
 	}
 	return all
 }
@@ -24,18 +27,18 @@ func TestStatementsNameTheirTable(t *testing.T) {
 		"Acme_tokens":  "`Acme_tokens`",
 		"a`b; DROP x#": "`a``b; DROP x#`",
 	} {
-		for name, sql := range statementsFor(table).all() {
-			if got := strings.Count(sql, quoted); got != 1 {
-				t.Errorf("%s for table %q names it %d times, want once: %s", name, table, got, sql)
+		for name, text := range statementsFor(table).all() {
+			if got := strings.Count(text, quoted); got != 1 {
+				t.Errorf("%s for table %q names it %d times, want once: %s", name, table, got, text)
 			}
-			if table != "credentials" && strings.Contains(sql, "`credentials`") {
-				t.Errorf("%s for table %q names the default table: %s", name, table, sql)
+			if table != "credentials" && strings.Contains(text, "`credentials`") {
+				t.Errorf("%s for table %q names the default table: %s", name, table, text)
 			}
 		}
 	}
 }
 
-// assignments returns what an UPDATE sets, in order.
+// assignments returns the columns that an UPDATE sets and their values, in order.
 func assignments(t *testing.T, sql string) (columns, values []string) {
 	t.Helper()
 	_, set, found := strings.Cut(sql, "\nSET ")
@@ -58,8 +61,8 @@ func assignments(t *testing.T, sql string) (columns, values []string) {
 
 var updates = []string{"updateClaim", "updateSave", "updateFail", "updateRelease", "upsertPut"}
 
-// TestUpdatesChangeVersion: whether the server counts found or changed rows (clientFoundRows), the number of rows
-// affected must be the same.
+// TestUpdatesChangeVersion: whether the server counts found or changed rows (clientFoundRows), the
+// number of rows affected must be the same.
 func TestUpdatesChangeVersion(t *testing.T) {
 	for _, name := range updates {
 		columns, values := assignments(t, statementsFor("t").all()[name])
@@ -70,8 +73,9 @@ func TestUpdatesChangeVersion(t *testing.T) {
 	}
 }
 
-// TestAssignmentsReadOldValues: MySQL assigns from left to right and reads what was assigned, MariaDB under
-// SIMULTANEOUS_ASSIGNMENT reads what was there. They agree if nothing is read after it was assigned.
+// TestAssignmentsReadOldValues: MySQL assigns from left to right and reads the assigned values,
+// while MariaDB under SIMULTANEOUS_ASSIGNMENT reads the old ones. Both mean the same if no column
+// is read after it was assigned.
 func TestAssignmentsReadOldValues(t *testing.T) {
 	word := regexp.MustCompile(`:?[a-z_]+`)
 	for _, name := range updates {
@@ -86,28 +90,62 @@ func TestAssignmentsReadOldValues(t *testing.T) {
 	}
 }
 
-// TestColumnsMatchTargets: the columns of a SELECT are scanned by position.
-func TestColumnsMatchTargets(t *testing.T) {
-	list, _, _ := strings.Cut(strings.TrimPrefix(columns, "SELECT "), "\nFROM ")
-	for parens := regexp.MustCompile(`\([^()]*\)`); parens.MatchString(list); {
-		list = parens.ReplaceAllString(list, "")
+// TestRowColumns holds the columns of row against those that the migration makes: a read selects
+// every column but the one for people, and only one that may be NULL is scanned into a field that
+// takes NULL.
+func TestRowColumns(t *testing.T) {
+	migration, err := os.ReadFile("../../migrations/00001_credentials.sql")
+	if err != nil {
+		t.Fatal(err)
 	}
-	names := strings.Split(list, ",")
-	targets := (&row{}).targets()
-	if len(names) != len(targets) {
-		t.Fatalf("%d columns are selected, %d are scanned", len(names), len(targets))
-	}
-	fields := reflect.ValueOf(&row{}).Elem()
-	seen := make(map[any]bool)
-	for i, target := range targets {
-		seen[target] = true
-		field := strings.ToLower(fields.Type().Field(i).Name)
-		words := strings.Fields(strings.NewReplacer("`", "", "_", "").Replace(names[i]))
-		if got := words[len(words)-1]; got != field && got != field+"name" {
-			t.Errorf("column %d is %q, but is scanned into %s", i, got, field)
+	unread := map[string]bool{"created_at": true} // by column name; the value: NOT NULL
+	columns := regexp.MustCompile("(?m)^    `([a-z_]+)` +[A-Z].*?(NOT )?NULL")
+	for _, match := range columns.FindAllStringSubmatch(string(migration), -1) {
+		if _, forPeople := unread[match[1]]; forPeople {
+			delete(unread, match[1])
+			continue
 		}
+		unread[match[1]] = match[2] != ""
 	}
-	if len(seen) != fields.NumField() {
-		t.Errorf("%d of the row's %d fields are scanned", len(seen), fields.NumField())
+	if len(unread) < 20 {
+		t.Fatalf("the migration has the columns %v", unread)
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[row]()) {
+		key, column, ok := strings.Cut(string(field.Tag), ":")
+		column = strings.Trim(column, `"`)
+		switch notNull, made := unread[column]; {
+		case !ok || expressions[key] == "":
+			t.Errorf("the tag of %s is %q, which no expression is for", field.Name, field.Tag)
+		case key == "now":
+		case !made:
+			t.Errorf("%s is the column %q, which another field is, or the migration does not make",
+				field.Name, column)
+		case notNull == (field.Type == reflect.TypeFor[sql.NullInt64]()):
+			t.Errorf("%s has the type %v, and the column %s may be NULL: %v",
+				field.Name, field.Type, column, !notNull)
+		}
+		delete(unread, column)
+	}
+	if len(unread) > 0 {
+		t.Errorf("no field is for the columns %v", slices.Sorted(maps.Keys(unread)))
+	}
+}
+
+// TestSelectRow: the SELECT list has the order of the fields, and no alias is a column's name.
+func TestSelectRow(t *testing.T) {
+	const begins = "SELECT `id`,\n       `service_name`,\n       CAST(`account_name` AS BINARY) AS account_name_bytes,\n" +
+		"       TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS read_at,\n       `access_token`,"
+	if !strings.HasPrefix(selectRow, begins) {
+		t.Errorf("got %s, want it to begin with %s", selectRow, begins)
+	}
+	list, _, _ := strings.Cut(strings.TrimPrefix(selectRow, "SELECT "), "\nFROM ")
+	if got, want := len(strings.Split(list, ",\n")), len((&row{}).targets()); got != want {
+		t.Errorf("%d columns are selected, %d are scanned", got, want)
+	}
+	aliases := regexp.MustCompile(`AS ([a-z_]+)(,|\n)`)
+	for _, alias := range aliases.FindAllStringSubmatch(selectRow, -1) {
+		if strings.Contains(selectRow, "`"+alias[1]+"`") {
+			t.Errorf("the alias %s is a column's name, by which ORDER BY would sort", alias[1])
+		}
 	}
 }

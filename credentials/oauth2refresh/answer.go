@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"maps"
 	"math"
 	"mime"
 	"net/url"
@@ -16,35 +15,32 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-const (
-	// maxLifetime is the longest lifetime that is believed.
-	maxLifetime = 100 * 365 * 24 * time.Hour
+// maxDuration is the longest time that is believed of a provider.
+const maxDuration = 100 * 365 * 24 * time.Hour
 
-	// maxExtra bounds what is kept of an answer beside its tokens, in bytes of JSON. What does not fit is left out: the
-	// row has to take it, or the grant is lost.
-	maxExtra = 32 << 10
-)
-
-// refreshLifetimes are the parameters that name a refresh token's lifetime in seconds: Keycloak; GitHub, Xero and
-// others; Intuit.
+// refreshLifetimes are the parameters that name a refresh token's lifetime in seconds: Keycloak;
+// GitHub, Xero and others; Intuit.
 var refreshLifetimes = []string{"refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"}
 
-// parameter is one of an answer's: a string, or the JSON text of a number or boolean.
+// parameter is a string, or the JSON text of a number or boolean.
 type parameter struct {
 	text   string
-	quoted bool // it was a string
+	quoted bool // the text was a string
 }
 
-// parameters are what an answer says (RFC 6749 sections 5.1 and 5.2). Nulls, arrays and objects are left out.
+// parameters are those of an answer (RFC 6749 sections 5.1 and 5.2). Nulls, arrays and objects are
+// left out.
 type parameters map[string]parameter
 
 var errNotParameters = errors.New("the answer cannot be read")
 
-// parameters reads the body: JSON, or a form from those who still send that. The error never quotes it.
+// parameters reads the body: JSON, or a form from providers that still send one. The error never
+// quotes the body.
 func (a *answer) parameters() (parameters, error) {
 	body := bytes.TrimPrefix(a.body, []byte("\xef\xbb\xbf")) // .NET's byte order mark
 	kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
-	if (kind == "application/x-www-form-urlencoded" || kind == "text/plain") && !bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
+	mayBeForm := kind == "application/x-www-form-urlencoded" || kind == "text/plain"
+	if mayBeForm && !bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
 		if a.broken != nil { // nobody can see where a form was cut off
 			return nil, errNotParameters
 		}
@@ -58,7 +54,7 @@ func (a *answer) parameters() (parameters, error) {
 		}
 		return p, nil
 	}
-	// If it is whole, it does not matter that the connection broke behind it: JSON shows where it ends.
+	// The body may be whole although the connection broke behind it: JSON shows where it ends.
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(body, &raw); err != nil || raw == nil {
 		return nil, errNotParameters
@@ -98,56 +94,54 @@ func (p parameters) seconds(name string) (seconds float64, ok bool) {
 	return seconds, err == nil || errors.Is(err, strconv.ErrRange)
 }
 
-// lifetime returns the access token's: 0 if the provider names none, a second if it names less. The token was issued
-// just now; Ory Hydra rounds down.
+// lifetime returns the access token's: 0 if the provider names none. A provider that rounds down
+// (Ory Hydra) names 0 itself, and gets the shortest lifetime there is; a manager makes that a
+// second.
 func (p parameters) lifetime() time.Duration {
 	seconds, ok := p.seconds("expires_in")
 	if !ok {
 		return 0
 	}
-	return max(duration(seconds), time.Second)
+	return max(duration(seconds), 1)
 }
 
-// refreshLifetime returns the refresh token's, 0 if the provider names none. Keycloak says 0 for one without end.
+// refreshLifetime returns the refresh token's, 0 if the provider names none. Keycloak says 0 for
+// one without end.
 func (p parameters) refreshLifetime() time.Duration {
 	for _, name := range refreshLifetimes {
 		if seconds, ok := p.seconds(name); ok && seconds > 0 {
-			return max(duration(seconds), time.Second)
+			return max(duration(seconds), 1)
 		}
 	}
 	return 0
 }
 
-// duration converts seconds, within what is believed.
+// duration converts seconds, between 0 and maxDuration.
 func duration(seconds float64) time.Duration {
-	seconds = math.Max(-1, math.Min(seconds, maxLifetime.Seconds()))
+	seconds = math.Max(0, math.Min(seconds, maxDuration.Seconds()))
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// extra returns what came beside the tokens.
+// extra returns the parameters beside the tokens, as valid UTF-8, which JSON needs.
 func (p parameters) extra() map[string]credentials.Secret {
 	extra := make(map[string]credentials.Secret)
-	room := maxExtra
-	for _, name := range slices.Sorted(maps.Keys(p)) {
+	for name, value := range p {
 		switch name {
 		case "access_token", "refresh_token", "expires_in", "error", "error_description", "error_uri":
 			continue
 		}
-		name, text := strings.ToValidUTF8(name, "\ufffd"), strings.ToValidUTF8(p[name].text, "\ufffd")
-		size, _ := json.Marshal([]string{name, text})
-		if slices.Contains(refreshLifetimes, name) || len(size) > room {
-			continue
+		if !slices.Contains(refreshLifetimes, name) {
+			text := strings.ToValidUTF8(value.text, "\ufffd")
+			extra[strings.ToValidUTF8(name, "\ufffd")] = credentials.NewSecret(text)
 		}
-		room -= len(size)
-		extra[name] = credentials.NewSecret(text)
 	}
 	return extra
 }
 
-// grant returns what a successful answer grants.
+// grant returns the grant of a successful answer.
 func (p parameters) grant() credentials.Grant {
 	return credentials.Grant{
-		Token:           credentials.NewSecret(p.str("access_token")),
+		AccessToken:     credentials.NewSecret(p.str("access_token")),
 		RefreshToken:    credentials.NewSecret(p.str("refresh_token")),
 		Lifetime:        p.lifetime(),
 		RefreshLifetime: p.refreshLifetime(),

@@ -1,6 +1,7 @@
 package oauth2refresh
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,7 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"syscall"
@@ -17,49 +18,80 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// verdict is what an answer means, and what to tell people.
+// verdict is the meaning of an answer, with a text for people.
 type verdict struct {
 	class credentials.Class
 	says  string
 }
 
-// codes are the error codes whose meaning is known: RFC 6749 sections 5.2 and 4.1.2.1, RFC 8628, RFC 8707, RFC 9449.
-// The client is authenticated before the refresh token is looked at (RFC 6749 section 6), so what is wrong with the
-// request itself leaves the token alone.
+// codes are the error codes whose meaning is known: RFC 6749 sections 5.2 and 4.1.2.1, RFC 8628,
+// RFC 8707, RFC 9449. The client is authenticated before the refresh token is looked at (RFC 6749
+// section 6), so a fault of the request itself leaves the token alone.
 var codes = map[string]verdict{
-	"invalid_grant":           {credentials.Rejected, "the refresh token is invalid, expired, revoked, or was issued to another client"},
-	"invalid_client":          {credentials.Transient, "client authentication failed; check ClientID, ClientSecret and AuthStyle"},
-	"unauthorized_client":     {credentials.Transient, "the client may not use this grant; check the app's settings at the provider"},
-	"unsupported_grant_type":  {credentials.Transient, "the provider does not know this grant; check TokenURL and the app's settings"},
-	"invalid_scope":           {credentials.Transient, "the scope is not granted; check Scopes"},
-	"invalid_target":          {credentials.Transient, "the resource is not granted; check the parameters of the request"},
-	"invalid_dpop_proof":      {credentials.Transient, "the provider asks for DPoP, which is not supported"},
-	"use_dpop_nonce":          {credentials.Transient, "the provider asks for DPoP, which is not supported"},
-	"temporarily_unavailable": {credentials.Transient, "the provider is not available for now"},
-	"slow_down":               {credentials.Transient, "the provider asks for fewer requests"},
-	"server_error":            {credentials.Unknown, "the provider failed, and does not say how far it got"},
-	"invalid_request": {credentials.Unknown, "the request is malformed, or another exchange of the same refresh token overlapped it; " +
-		"check the app's settings, and whether anything else uses the grant"},
+	"invalid_grant": {credentials.ClassDead,
+		"the refresh token is invalid, expired, revoked, or was issued to another client"},
+	"invalid_client": {credentials.ClassTransient, notAuthenticated},
+	"unauthorized_client": {credentials.ClassTransient,
+		"the client may not use this grant; check the app's settings at the provider"},
+	"unsupported_grant_type": {credentials.ClassTransient,
+		"the provider does not know this grant; check TokenURL and the app's settings"},
+	"invalid_scope": {credentials.ClassTransient, "the scope is not granted; check Scopes"},
+	"invalid_target": {credentials.ClassTransient,
+		"the resource is not granted; check the parameters of the request"},
+	"invalid_dpop_proof":      {credentials.ClassTransient, noDPoP},
+	"use_dpop_nonce":          {credentials.ClassTransient, noDPoP},
+	"temporarily_unavailable": {credentials.ClassTransient, notAvailable},
+	"slow_down":               {credentials.ClassTransient, "the provider asks for fewer requests"},
+	"server_error": {credentials.ClassUnknown,
+		"the provider failed, and does not say how far it got"},
+	"invalid_request": {credentials.ClassUnknown,
+		"the request is malformed, or another exchange of the same refresh token overlapped it; " +
+			"check the app's settings, and whether anything else uses the grant"},
 }
 
-// refusals are the statuses that say, with any body, that the request was not processed.
+const (
+	noDPoP       = "the provider asks for DPoP, which is not supported"
+	notAvailable = "the provider is not available for now"
+	noEndpoint   = "this is no token endpoint; check TokenURL"
+	tooLarge     = "the request is too large for the provider"
+	clientClosed = "a proxy says that the client closed the connection"
+
+	notAuthenticated = "client authentication failed; check ClientID, ClientSecret and AuthStyle"
+	notLetIn         = "the provider does not let this client in; check the app's settings and the network"
+)
+
+// refused is said of a 4xx that names no reason which is known here.
+const refused = "the request was refused without a reason that is known here; check TokenURL, the " +
+	"app's settings and the network; if the provider calls a dead grant so, Classify can tell"
+
+// refusals are the statuses that say, with any body, more than that the request was refused.
 var refusals = map[int]string{
-	http.StatusUnauthorized:                "client authentication failed; check ClientID, ClientSecret and AuthStyle",
-	http.StatusForbidden:                   "the provider does not let this client in; check the app's settings and the network",
+	http.StatusUnauthorized:                notAuthenticated,
+	http.StatusForbidden:                   notLetIn,
 	http.StatusNotFound:                    "there is no token endpoint; check TokenURL",
-	http.StatusMethodNotAllowed:            "this is no token endpoint; check TokenURL",
-	http.StatusNotAcceptable:               "this is no token endpoint; check TokenURL",
+	http.StatusMethodNotAllowed:            noEndpoint,
+	http.StatusNotAcceptable:               noEndpoint,
 	http.StatusProxyAuthRequired:           "the proxy wants authentication; check the HTTP client's proxy",
-	http.StatusRequestTimeout:              "the request did not arrive in time",
-	http.StatusRequestEntityTooLarge:       "the request is too large for the provider",
-	http.StatusUnsupportedMediaType:        "this is no token endpoint; check TokenURL",
+	http.StatusRequestEntityTooLarge:       tooLarge,
+	http.StatusUnsupportedMediaType:        noEndpoint,
 	http.StatusMisdirectedRequest:          "the server does not answer for this host; check TokenURL",
 	http.StatusTooEarly:                    "the provider wants the request again, later",
-	http.StatusRequestHeaderFieldsTooLarge: "the request is too large for the provider",
+	http.StatusRequestHeaderFieldsTooLarge: tooLarge,
 }
 
-// judge reads an answer.
-func (r *Refresher) judge(a *answer, presented credentials.Secret) (credentials.Grant, error) {
+// late are the statuses of 4xx that speak of time and not of the request. A server or a proxy may
+// give one while the request is being processed behind it (tower-http's time-out is a 408), so
+// these statuses refuse nothing.
+var late = map[int]string{
+	http.StatusRequestTimeout: "the time was over, and nobody says whose",
+	460:                       clientClosed, // AWS
+	499:                       clientClosed, // nginx
+}
+
+// judge returns the grant of an answer, or the error that tells its meaning.
+func (r *Refresher) judge(
+	ctx context.Context, a *answer, presented credentials.Secret,
+) (credentials.Grant, error) {
 	p, unreadable := a.parameters()
 	success := a.status >= 200 && a.status <= 299
 	if success && p.str("access_token") != "" {
@@ -70,20 +102,17 @@ func (r *Refresher) judge(a *answer, presented credentials.Secret) (credentials.
 		return grant, nil
 	}
 
+	secrets := []string{presented.Reveal(), r.secret.Reveal()}
+	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
+		secrets = append(secrets, p.str(name))
+	}
 	response := Response{
 		Status: a.status,
-		Code: errorCode(p.str("error"),
-			presented.Reveal(), r.secret, p.str("access_token"), p.str("refresh_token"), p.str("id_token")),
+		Code:   errorCode(p.str("error"), secrets...),
 		Header: a.header,
 		Body:   credentials.NewSecret(string(a.body)),
 	}
-	v := classify(response)
-	if !r.presents && v.class != credentials.Transient { // there is nothing that could be used up, or dead
-		v = verdict{class: credentials.Transient}
-	}
-	if class, ok := r.ask(response); ok && class != v.class {
-		v = verdict{class: class}
-	}
+	v := r.verdict(response)
 	if v.says == "" && success {
 		switch {
 		case a.broken != nil:
@@ -94,12 +123,13 @@ func (r *Refresher) judge(a *answer, presented credentials.Secret) (credentials.
 			v.says = "the answer has no access_token"
 		}
 	}
-	reason := "the provider answered " + strings.TrimSpace(fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)))
+	status := strings.TrimSpace(fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)))
+	reason := "the provider answered " + status
 	if v.says != "" {
 		reason += ": " + v.says
 	}
-	e := &credentials.RefreshError{Class: v.class, Code: response.Code, Reason: reason, Err: cause(a.broken)}
-	if v.class != credentials.Rejected {
+	e := &credentials.RefreshError{Class: v.class, Code: response.Code, Reason: reason, Err: cause(ctx, a.broken)}
+	if v.class != credentials.ClassDead {
 		now := time.Now()
 		if delay := retryAfter(a.header, now); delay > 0 {
 			e.RetryAt = now.Add(delay)
@@ -108,52 +138,65 @@ func (r *Refresher) judge(a *answer, presented credentials.Secret) (credentials.
 	return credentials.Grant{}, e
 }
 
-// ask asks the hook. A class that does not exist is taken as unknown, the one that is never wrong.
+// verdict returns the meaning of an answer that is no success, for this refresher.
+func (r *Refresher) verdict(response Response) verdict {
+	v := classify(response)
+	if !r.presents && v.class != credentials.ClassTransient { // nothing could be used up, or dead
+		v = verdict{class: credentials.ClassTransient}
+	}
+	if class, ok := r.ask(response); ok && class != v.class {
+		v = verdict{class: class}
+	}
+	return v
+}
+
+// ask asks the hook. A class that does not exist is taken as unknown, which is never wrong.
 func (r *Refresher) ask(response Response) (credentials.Class, bool) {
 	if r.options.Classify == nil || isRedirect(response.Status) {
 		return "", false
 	}
 	class, ok := r.options.Classify(response)
 	switch class {
-	case credentials.Rejected, credentials.Transient:
+	case credentials.ClassDead, credentials.ClassTransient:
 		return class, ok
 	}
-	return credentials.Unknown, ok
+	return credentials.ClassUnknown, ok
 }
 
-// classify says what an answer that is no success means.
+// classify returns the meaning of an answer that is no success.
 func classify(response Response) verdict {
 	switch {
 	case isRedirect(response.Status):
-		return verdict{credentials.Transient, "the token URL redirects, and redirects are not followed, since they would carry " +
-			"secrets elsewhere; set TokenURL to the address that it leads to"}
+		return verdict{credentials.ClassTransient, "the token URL redirects, and redirects are not followed, " +
+			"since they would carry secrets elsewhere; set TokenURL to the address that it leads to"}
 	case response.Status == http.StatusTooManyRequests:
-		return verdict{credentials.Transient, "too many requests"}
+		return verdict{credentials.ClassTransient, "too many requests"}
 	case response.Status == http.StatusServiceUnavailable:
-		return verdict{credentials.Transient, "the provider is not available for now"}
+		return verdict{credentials.ClassTransient, notAvailable}
 	}
 	if v, ok := codes[response.Code]; ok {
-		if v.class == credentials.Rejected && response.Status >= 500 {
-			v = verdict{credentials.Unknown, "an error of the server beside a code that calls the grant dead; Classify can tell which to believe"}
+		if v.class == credentials.ClassDead && response.Status >= 500 {
+			v = verdict{credentials.ClassUnknown, "an error of the server beside a code that calls the grant " +
+				"dead; Classify can tell which to believe"}
 		}
 		return v
 	}
-	if says, ok := refusals[response.Status]; ok {
-		return verdict{credentials.Transient, says}
+	if says, ok := late[response.Status]; ok {
+		return verdict{credentials.ClassUnknown, says}
 	}
-	return verdict{class: credentials.Unknown}
+	if response.Status >= 400 && response.Status <= 499 {
+		return verdict{credentials.ClassTransient, cmp.Or(refusals[response.Status], refused)}
+	}
+	return verdict{class: credentials.ClassUnknown}
 }
 
 func isRedirect(status int) bool { return status >= 300 && status <= 399 }
 
 // unanswered makes the error of a request that got no answer.
-func (r *Refresher) unanswered(err error, sent bool) *credentials.RefreshError {
-	e := &credentials.RefreshError{Class: credentials.Transient, Err: cause(err)}
-	host := "the token endpoint"
-	if u, err := url.Parse(r.tokenURL); err == nil && u.Host != "" {
-		host = u.Host
-	}
-	ended := errors.Is(e.Err, context.DeadlineExceeded) || errors.Is(e.Err, context.Canceled)
+func (r *Refresher) unanswered(ctx context.Context, err error, sent bool) *credentials.RefreshError {
+	e := &credentials.RefreshError{Class: credentials.ClassTransient, Err: cause(ctx, err)}
+	host := cmp.Or(r.host(), "the token endpoint")
+	ended := errors.Is(e.Err, os.ErrDeadlineExceeded) || e.Err != nil && errors.Is(e.Err, over(ctx))
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
 	switch {
@@ -173,18 +216,24 @@ func (r *Refresher) unanswered(err error, sent bool) *credentials.RefreshError {
 		e.Reason = host + " was not reached; nothing was sent"
 	}
 	if sent && r.presents {
-		e.Class = credentials.Unknown
+		e.Class = credentials.ClassUnknown
 	}
 	return e
 }
 
-// cause returns the part of a failed request's error that callers may look at: the texts of the others quote the URL, or
-// what a server sent that does not speak HTTP.
-func cause(err error) error {
-	for _, known := range []error{context.Canceled, context.DeadlineExceeded, io.ErrUnexpectedEOF, io.EOF} {
-		if errors.Is(err, known) {
-			return known
+// cause returns the part of a failed request's error that callers may look at: the texts of other
+// errors quote the URL, or the bytes of a server that does not speak HTTP. A context's error is
+// that of ctx, the caller's own; the HTTP client's time-outs are os.ErrDeadlineExceeded.
+func cause(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		if ended := over(ctx); ended != nil {
+			return ended
 		}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return io.ErrUnexpectedEOF
+	case errors.Is(err, io.EOF):
+		return io.EOF
 	}
 	var timeout net.Error
 	var dns *net.DNSError
@@ -195,25 +244,28 @@ func cause(err error) error {
 		return dns
 	case errors.As(err, &certificate):
 		return certificate
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return context.DeadlineExceeded
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return os.ErrDeadlineExceeded
 	case errors.As(err, &errno):
 		return errno
 	}
 	return nil
 }
 
-// codeWords is what an error code looks like. Tokens have digits, or change case in the middle.
+// codeWords matches an error code. Tokens have digits, or change case in the middle.
 var codeWords = regexp.MustCompile(`^(?:[A-Z]?[a-z]+|[A-Z]+)(?:[_.-](?:[A-Z]?[a-z]+|[A-Z]+))*$`)
 
-// errorCode returns code if it looks like one (words of letters, each small, capitalized or in capitals, joined by '_',
-// '-' or '.'; at most 64 bytes) and is none of the secrets, else "". Some servers put sentences there.
+// errorCode returns code if it looks like one (words of letters, each small, capitalized or in
+// capitals, joined by '_', '-' or '.'; at most 64 bytes) and is none of the secrets, in whatever
+// case, else "". Some servers put sentences there.
 func errorCode(code string, secrets ...string) string {
 	if len(code) > 64 || !codeWords.MatchString(code) {
 		return ""
 	}
+	lower := strings.ToLower(code)
 	for _, secret := range secrets {
-		if secret != "" && (strings.Contains(code, secret) || len(code) >= 8 && strings.Contains(secret, code)) {
+		secret = strings.ToLower(secret)
+		if secret != "" && (strings.Contains(lower, secret) || len(code) >= 8 && strings.Contains(secret, lower)) {
 			return ""
 		}
 	}

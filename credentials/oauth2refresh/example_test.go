@@ -33,19 +33,19 @@ func Example() {
 		},
 	})
 
-	// The manager does this, under a claim, and saves what comes back before anyone sees it.
-	alice := credentials.Credential{RefreshToken: credentials.NewSecret(endpoint.Provider.Register("alice"))}
+	// The manager makes this call under a claim, and saves the grant before anyone sees it.
+	alice := credentials.RefreshInput{RefreshToken: credentials.NewSecret(endpoint.Provider.Register("alice"))}
 	grant, err := github.Refresh(context.Background(), alice)
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("token:", grant.Token)
+	fmt.Println("token:", grant.AccessToken)
 	fmt.Println("for:", grant.Lifetime)
 	fmt.Println("next refresh token sent:", !grant.RefreshToken.IsZero())
 
 	// A second time, the provider takes the old refresh token for stolen.
 	_, err = github.Refresh(context.Background(), alice)
-	fmt.Println("again:", errors.Is(err, credentials.ErrReauthRequired))
+	fmt.Println("again:", errors.Is(err, credentials.ErrGrantDead))
 	// Output:
 	// token: [redacted]
 	// for: 8h0m0s
@@ -53,7 +53,8 @@ func Example() {
 	// again: true
 }
 
-// An endpoint without AuthStyle is refused when the manager is built, and not when the first token runs out.
+// An endpoint without AuthStyle is refused when the manager is built, and not when the first token
+// runs out.
 func ExampleRefresher_Check() {
 	r := oauth2refresh.New(oauth2.Config{
 		ClientID: "app",
@@ -64,7 +65,7 @@ func ExampleRefresher_Check() {
 	// oauth2refresh: AuthStyle is AuthStyleAutoDetect, which on any error presents the same refresh token again; set AuthStyleInHeader (HTTP Basic) or AuthStyleInParams (client_secret in the body), whichever the provider wants
 }
 
-// A service that acts for itself. Its row holds no refresh token.
+// A service acts for itself; its row holds no refresh token.
 func ExampleNewClientCredentials() {
 	services := credentials.Services{
 		"robot": {Refresher: oauth2refresh.NewClientCredentials(clientcredentials.Config{
@@ -79,7 +80,7 @@ func ExampleNewClientCredentials() {
 	// Output: 1
 }
 
-// Providers that say in their own way that a grant is dead.
+// A provider says in its own way that a grant is dead.
 func ExampleOptions_classify() {
 	config := oauth2.Config{
 		ClientID: "app",
@@ -89,13 +90,13 @@ func ExampleOptions_classify() {
 		// GitHub answers with status 200 and a code of its own.
 		"github": {Refresher: oauth2refresh.New(config).With(oauth2refresh.Options{
 			Classify: func(r oauth2refresh.Response) (credentials.Class, bool) {
-				return credentials.Rejected, r.Code == "bad_refresh_token"
+				return credentials.ClassDead, r.Code == "bad_refresh_token"
 			},
 		})},
 		// Glewlwyd answers 400 without a body.
 		"glewlwyd": {Refresher: oauth2refresh.New(config).With(oauth2refresh.Options{
 			Classify: func(r oauth2refresh.Response) (credentials.Class, bool) {
-				return credentials.Rejected, r.Status == http.StatusBadRequest && r.Body.IsZero()
+				return credentials.ClassDead, r.Status == http.StatusBadRequest && r.Body.IsZero()
 			},
 		})},
 	}

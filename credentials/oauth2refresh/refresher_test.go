@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -45,6 +46,23 @@ func answering(t *testing.T, handler http.HandlerFunc) string {
 	return s.URL + "/token"
 }
 
+// untrusted starts a server with a certificate that no client knows, and returns its URL.
+func untrusted(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// closed returns the URL of a server that is gone.
+func closed() string {
+	s := httptest.NewServer(http.NotFoundHandler())
+	s.Close()
+	return s.URL
+}
+
 func config(tokenURL string) oauth2.Config {
 	return oauth2.Config{
 		ClientID:     clientID,
@@ -59,15 +77,27 @@ func clientConfig(tokenURL string) clientcredentials.Config {
 	}
 }
 
-func credential(refreshToken string) credentials.Credential {
-	return credentials.Credential{
+// over returns a Refresher whose requests go out over that transport.
+func over(transport http.RoundTripper, tokenURL string) *oauth2refresh.Refresher {
+	client := &http.Client{Transport: transport}
+	return oauth2refresh.New(config(tokenURL)).With(oauth2refresh.Options{HTTPClient: client})
+}
+
+// refresh presents the refresh token at that endpoint.
+func refresh(t *testing.T, tokenURL, refreshToken string) (credentials.Grant, error) {
+	t.Helper()
+	return oauth2refresh.New(config(tokenURL)).Refresh(t.Context(), credential(refreshToken))
+}
+
+func credential(refreshToken string) credentials.RefreshInput {
+	return credentials.RefreshInput{
 		Key:          credentials.Key{Service: "github", Account: "alice"},
 		RefreshToken: credentials.NewSecret(refreshToken),
 	}
 }
 
-// fails fails the test unless err is a RefreshError that a row can keep and that shows none of the secrets, neither in
-// its text nor in what it wraps.
+// fails fails the test unless err is a RefreshError that a row can keep and that shows none of the
+// secrets, neither in its text nor in the errors that it wraps.
 func fails(t *testing.T, err error, secrets ...string) *credentials.RefreshError {
 	t.Helper()
 	var e *credentials.RefreshError
@@ -75,11 +105,12 @@ func fails(t *testing.T, err error, secrets ...string) *credentials.RefreshError
 		t.Fatalf("got error %v (%T); want a *credentials.RefreshError", err, err)
 	}
 	switch e.Class {
-	case credentials.Rejected, credentials.Transient, credentials.Unknown:
+	case credentials.ClassDead, credentials.ClassTransient, credentials.ClassUnknown:
 	default:
 		t.Errorf("got class %q; want one that exists", e.Class)
 	}
-	if e.Reason == "" || len(e.Reason) > 255 || strings.ContainsFunc(e.Reason, func(r rune) bool { return r < ' ' || r > '~' }) {
+	unprintable := func(r rune) bool { return r < ' ' || r > '~' }
+	if e.Reason == "" || len(e.Reason) > 255 || strings.ContainsFunc(e.Reason, unprintable) {
 		t.Errorf("got reason %q of %d bytes; want printable ASCII, at most 255", e.Reason, len(e.Reason))
 	}
 	for err := error(e); err != nil; err = errors.Unwrap(err) {
@@ -90,6 +121,24 @@ func fails(t *testing.T, err error, secrets ...string) *credentials.RefreshError
 		}
 	}
 	return e
+}
+
+// failsAs fails the test unless err is a RefreshError of that class, with that text in its reason
+// and that cause; nil: any that is no context's error.
+func failsAs(t *testing.T, err error, class credentials.Class, says string, cause error, secrets ...string) {
+	t.Helper()
+	e := fails(t, err, secrets...)
+	if e.Class != class || !strings.Contains(e.Reason, says) {
+		t.Errorf("got %s %q; want %s, %q in it", e.Class, e.Reason, class, says)
+	}
+	if cause != nil && !errors.Is(err, cause) {
+		t.Errorf("got cause %v; want %v", e.Err, cause)
+	}
+	for _, end := range []error{context.DeadlineExceeded, context.Canceled} {
+		if errors.Is(err, end) && cause != end {
+			t.Errorf("got cause %v; but the caller's context has not ended so", e.Err)
+		}
+	}
 }
 
 func TestRefreshRotates(t *testing.T) {
@@ -110,7 +159,7 @@ func TestRefreshRotates(t *testing.T) {
 				if err != nil {
 					t.Fatalf("exchange %d: %v", n, err)
 				}
-				if account, ok := s.Provider.Validate(grant.Token.Reveal()); account != "alice" || !ok {
+				if account, ok := s.Provider.Validate(grant.AccessToken.Reveal()); account != "alice" || !ok {
 					t.Errorf("exchange %d: got a token of %q, good: %v; want a good one of alice", n, account, ok)
 				}
 				if token = grant.RefreshToken.Reveal(); !s.Provider.Current("alice", token) {
@@ -119,7 +168,9 @@ func TestRefreshRotates(t *testing.T) {
 				if grant.Lifetime != time.Minute || grant.RefreshLifetime != 0 {
 					t.Errorf("exchange %d: got lifetimes %v, %v; want 1m0s, 0s", n, grant.Lifetime, grant.RefreshLifetime)
 				}
-				want := map[string]string{"scope": "read write", "instance_url": "https://eu1.example", "token_type": "Bearer"}
+				want := map[string]string{
+					"scope": "read write", "instance_url": "https://eu1.example", "token_type": "Bearer",
+				}
 				if got := revealed(grant.Extra); !maps.Equal(got, want) {
 					t.Errorf("exchange %d: got extra %v; want %v", n, got, want)
 				}
@@ -141,7 +192,7 @@ func revealed(extra map[string]credentials.Secret) map[string]string {
 
 func TestRefreshTokenThatStays(t *testing.T) {
 	s := serve(t, provider.Options{KeepRefreshToken: true})
-	grant, err := oauth2refresh.New(config(s.TokenURL())).Refresh(t.Context(), credential(s.Provider.Register("alice")))
+	grant, err := refresh(t, s.TokenURL(), s.Provider.Register("alice"))
 	if err != nil || !grant.RefreshToken.IsZero() {
 		t.Errorf("got refresh token set: %v, error %v; want none, no error", !grant.RefreshToken.IsZero(), err)
 	}
@@ -153,14 +204,15 @@ func TestClientCredentials(t *testing.T) {
 		_ = r.ParseForm()
 		form = r.PostForm
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"access_token":"a","expires_in":60,"refresh_token":"nobody asked","refresh_expires_in":600}`)
+		_, _ = io.WriteString(w, `{"access_token":"a","expires_in":60,`+
+			`"refresh_token":"nobody asked","refresh_expires_in":600}`)
 	})
 	c := clientConfig(url)
 	c.Scopes = []string{"read", "write"}
 	c.EndpointParams = map[string][]string{"audience": {"https://api.example"}}
 	grant, err := oauth2refresh.NewClientCredentials(c).Refresh(t.Context(), credential(""))
-	if err != nil || grant.Token.Reveal() != "a" || grant.Lifetime != time.Minute {
-		t.Errorf("got %q for %v, %v; want the token for a minute", grant.Token.Reveal(), grant.Lifetime, err)
+	if err != nil || grant.AccessToken.Reveal() != "a" || grant.Lifetime != time.Minute {
+		t.Errorf("got %q for %v, %v; want the token for a minute", grant.AccessToken.Reveal(), grant.Lifetime, err)
 	}
 	if !grant.RefreshToken.IsZero() || grant.RefreshLifetime != 0 {
 		t.Error("got a refresh token; want none (RFC 6749 section 4.4.3)")
@@ -173,56 +225,70 @@ func TestClientCredentials(t *testing.T) {
 
 func TestClientCredentialsAgainstTheProvider(t *testing.T) {
 	s := serve(t, provider.Options{ClientID: clientID, ClientSecret: clientSecret})
-	grant, err := oauth2refresh.NewClientCredentials(clientConfig(s.TokenURL())).Refresh(t.Context(), credential(""))
+	robot := oauth2refresh.NewClientCredentials(clientConfig(s.TokenURL()))
+	grant, err := robot.Refresh(t.Context(), credential(""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if account, ok := s.Provider.Validate(grant.Token.Reveal()); account != clientID || !ok {
+	if account, ok := s.Provider.Validate(grant.AccessToken.Reveal()); account != clientID || !ok {
 		t.Errorf("got a token of %q, good: %v; want a good one of %q", account, ok, clientID)
 	}
 }
 
+// changed returns a Refresher with a change to a good configuration.
+func changed(change func(*oauth2.Config)) *oauth2refresh.Refresher {
+	c := config("https://login.example/token")
+	change(&c)
+	return oauth2refresh.New(c)
+}
+
+// at returns a Refresher with that TokenURL.
+func at(tokenURL string) *oauth2refresh.Refresher {
+	return oauth2refresh.New(config(tokenURL))
+}
+
+// robot returns a Refresher of client credentials with a change to a good configuration.
+func robot(change func(*clientcredentials.Config)) *oauth2refresh.Refresher {
+	c := clientConfig("https://login.example/token")
+	change(&c)
+	return oauth2refresh.NewClientCredentials(c)
+}
+
+var checks = []struct {
+	name      string
+	refresher *oauth2refresh.Refresher
+	want      []string // none: the configuration is good
+}{
+	{"good", changed(func(*oauth2.Config) {}), nil},
+	{"good robot", robot(func(*clientcredentials.Config) {}), nil},
+	{"plain HTTP", at("http://127.0.0.1:80/token"), nil},
+	{"no secret, a public client", changed(func(c *oauth2.Config) {
+		c.ClientSecret, c.Endpoint.AuthStyle = "", oauth2.AuthStyleInParams
+	}), nil},
+	{"zero Refresher", new(oauth2refresh.Refresher), []string{"not made with New", "use one of them"}},
+	{"zero config", oauth2refresh.New(oauth2.Config{}), []string{"TokenURL is empty", "set it"}},
+	{"zero robot", oauth2refresh.NewClientCredentials(clientcredentials.Config{}),
+		[]string{"TokenURL is empty", "set it"}},
+	{"auto-detected style", changed(func(c *oauth2.Config) { c.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect }),
+		[]string{"presents the same refresh token again", "set AuthStyleInHeader"}},
+	{"robot's auto-detected style", robot(func(c *clientcredentials.Config) { c.AuthStyle = 0 }),
+		[]string{"set AuthStyleInHeader"}},
+	{"style that is none", changed(func(c *oauth2.Config) { c.Endpoint.AuthStyle = 7 }),
+		[]string{"AuthStyle is 7", "set"}},
+	{"no client", changed(func(c *oauth2.Config) { c.ClientID = "" }), []string{"ClientID is empty", "set"}},
+	{"robot without id", robot(func(c *clientcredentials.Config) { c.ClientID = "" }),
+		[]string{"ClientID is empty", "set"}},
+	{"other scheme", at("ftp://login.example/s3cret"), []string{`"ftp"`, "https://HOST/PATH"}},
+	{"no scheme", at("login.example/s3cret"), []string{`scheme ""`, "https://HOST/PATH"}},
+	{"no host", at("https:///s3cret"), []string{`host ""`, "https://HOST/PATH"}},
+	{"no URL", at("https://login.example/%s3cret"), []string{"cannot be parsed", "https://HOST/PATH"}},
+	{"scope in two places", robot(func(c *clientcredentials.Config) {
+		c.Scopes, c.EndpointParams = []string{"a"}, url.Values{"scope": {"b"}}
+	}), []string{"both Scopes and EndpointParams", "keep Scopes"}},
+}
+
 func TestCheck(t *testing.T) {
-	const good = "https://login.example/token"
-	refresher := func(change func(*oauth2.Config)) *oauth2refresh.Refresher {
-		c := config(good)
-		change(&c)
-		return oauth2refresh.New(c)
-	}
-	robot := func(change func(*clientcredentials.Config)) *oauth2refresh.Refresher {
-		c := clientConfig(good)
-		change(&c)
-		return oauth2refresh.NewClientCredentials(c)
-	}
-	tests := []struct {
-		name      string
-		refresher *oauth2refresh.Refresher
-		want      []string // nothing: it is good
-	}{
-		{"good", refresher(func(*oauth2.Config) {}), nil},
-		{"good robot", robot(func(*clientcredentials.Config) {}), nil},
-		{"plain HTTP", refresher(func(c *oauth2.Config) { c.Endpoint.TokenURL = "http://127.0.0.1:80/token" }), nil},
-		{"no secret, a public client", refresher(func(c *oauth2.Config) {
-			c.ClientSecret, c.Endpoint.AuthStyle = "", oauth2.AuthStyleInParams
-		}), nil},
-		{"zero Refresher", new(oauth2refresh.Refresher), []string{"not made with New", "use one of them"}},
-		{"zero config", oauth2refresh.New(oauth2.Config{}), []string{"TokenURL is empty", "set it"}},
-		{"zero robot", oauth2refresh.NewClientCredentials(clientcredentials.Config{}), []string{"TokenURL is empty", "set it"}},
-		{"auto-detected style", refresher(func(c *oauth2.Config) { c.Endpoint.AuthStyle = oauth2.AuthStyleAutoDetect }),
-			[]string{"presents the same refresh token again", "set AuthStyleInHeader"}},
-		{"robot's auto-detected style", robot(func(c *clientcredentials.Config) { c.AuthStyle = 0 }), []string{"set AuthStyleInHeader"}},
-		{"style that is none", refresher(func(c *oauth2.Config) { c.Endpoint.AuthStyle = 7 }), []string{"AuthStyle is 7", "set"}},
-		{"no client", refresher(func(c *oauth2.Config) { c.ClientID = "" }), []string{"ClientID is empty", "set"}},
-		{"robot without id", robot(func(c *clientcredentials.Config) { c.ClientID = "" }), []string{"ClientID is empty", "set"}},
-		{"other scheme", refresher(func(c *oauth2.Config) { c.Endpoint.TokenURL = "ftp://login.example/s3cret" }), []string{`"ftp"`, "https://HOST/PATH"}},
-		{"no scheme", refresher(func(c *oauth2.Config) { c.Endpoint.TokenURL = "login.example/s3cret" }), []string{`scheme ""`, "https://HOST/PATH"}},
-		{"no host", refresher(func(c *oauth2.Config) { c.Endpoint.TokenURL = "https:///s3cret" }), []string{`host ""`, "https://HOST/PATH"}},
-		{"no URL", refresher(func(c *oauth2.Config) { c.Endpoint.TokenURL = "https://login.example/%s3cret" }), []string{"cannot be parsed", "https://HOST/PATH"}},
-		{"scope in two places", robot(func(c *clientcredentials.Config) {
-			c.Scopes, c.EndpointParams = []string{"a"}, url.Values{"scope": {"b"}}
-		}), []string{"both Scopes and EndpointParams", "keep Scopes"}},
-	}
-	for _, tt := range tests {
+	for _, tt := range checks {
 		t.Run(tt.name, func(t *testing.T) {
 			err := tt.refresher.Check()
 			if tt.want == nil {
@@ -240,7 +306,7 @@ func TestCheck(t *testing.T) {
 				}
 			}
 			_, refreshErr := tt.refresher.Refresh(t.Context(), credential("refresh-1"))
-			if e := fails(t, refreshErr, "refresh-1"); e.Class != credentials.Transient || e.Reason != err.Error() {
+			if e := fails(t, refreshErr, "refresh-1"); e.Class != transient || e.Reason != err.Error() {
 				t.Errorf("Refresh: got %s %q; want transient with the same text", e.Class, e.Reason)
 			}
 		})
@@ -249,9 +315,9 @@ func TestCheck(t *testing.T) {
 
 func TestNoRefreshToken(t *testing.T) {
 	s := serve(t, provider.Options{})
-	_, err := oauth2refresh.New(config(s.TokenURL())).Refresh(t.Context(), credential(""))
-	if e := fails(t, err); e.Class != credentials.Rejected || !errors.Is(err, credentials.ErrReauthRequired) {
-		t.Errorf("got %v; want a new authorization asked for", e)
+	_, err := refresh(t, s.TokenURL(), "")
+	if e := fails(t, err); e.Class != dead || !errors.Is(err, credentials.ErrGrantDead) {
+		t.Errorf("got %v; want a dead grant", e)
 	}
 	if got := s.Provider.Stats().Calls; got != 0 {
 		t.Errorf("got %d calls; want none", got)
@@ -260,14 +326,14 @@ func TestNoRefreshToken(t *testing.T) {
 
 func TestWithoutADeadline(t *testing.T) {
 	var got time.Duration
-	client := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	transport := roundTrip(func(r *http.Request) (*http.Response, error) {
 		deadline, ok := r.Context().Deadline()
 		if got = time.Until(deadline); !ok {
 			got = 0
 		}
 		return nil, errors.New("enough")
-	})}
-	r := oauth2refresh.New(config("https://login.example/token")).With(oauth2refresh.Options{HTTPClient: client})
+	})
+	r := over(transport, "https://login.example/token")
 	_, err := r.Refresh(context.Background(), credential("refresh-1"))
 	fails(t, err)
 	if got <= 0 || got > oauth2refresh.DefaultTimeout {

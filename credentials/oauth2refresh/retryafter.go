@@ -2,27 +2,22 @@ package oauth2refresh
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
 
-// maxRetryAfter is the longest wait that a provider can ask for.
-const maxRetryAfter = 24 * time.Hour
-
-// retryAfter returns how long the answer asks to wait (RFC 9110 section 10.2.3), at most maxRetryAfter; 0 if it does not
-// ask, or not for what can be read. A date is held against the answer's own Date, so that no two hosts' clocks are
-// compared; only where there is none, against now.
+// retryAfter returns how long the answer asks to wait (RFC 9110 section 10.2.3); 0 if it does not
+// ask, or not in a form that can be read. A date is compared with the answer's own Date, so that no
+// two hosts' clocks are compared; only where there is none, with now.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := strings.TrimSpace(header.Get("Retry-After"))
 	if value == "" {
 		return 0
 	}
 	if strings.Trim(value, "0123456789") == "" {
-		seconds := 0
-		for _, digit := range []byte(value) {
-			seconds = min(seconds*10+int(digit-'0'), int(maxRetryAfter/time.Second))
-		}
-		return time.Duration(seconds) * time.Second
+		seconds, _ := strconv.ParseFloat(value, 64) // infinite where it is out of range
+		return duration(seconds)
 	}
 	until, err := http.ParseTime(value)
 	if err != nil {
@@ -31,5 +26,5 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	if date, err := http.ParseTime(header.Get("Date")); err == nil {
 		now = date
 	}
-	return min(max(until.Sub(now), 0), maxRetryAfter)
+	return min(max(until.Sub(now), 0), maxDuration)
 }

@@ -6,14 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
@@ -21,92 +22,84 @@ import (
 	"github.com/latchkey-go/latchkey/internal/provider"
 )
 
-// dialing is a client whose connections are made by a function.
-func dialing(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Client {
-	return &http.Client{Transport: &http.Transport{DialContext: dial}}
+// dialing is a transport whose connections are made by a function.
+func dialing(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
+	return &http.Transport{DialContext: dial}
+}
+
+// unreachable is a transport whose dials fail with that error.
+func unreachable(err error) *http.Transport {
+	return dialing(func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Err: err}
+	})
 }
 
 func TestNothingWasSent(t *testing.T) {
-	closed := httptest.NewServer(http.NotFoundHandler())
-	closed.Close()
-	strange := httptest.NewUnstartedServer(http.NotFoundHandler())
-	strange.Config.ErrorLog = log.New(io.Discard, "", 0)
-	strange.StartTLS()
-	t.Cleanup(strange.Close)
 	plain := answering(t, http.NotFound)
-	over, cancel := context.WithCancel(t.Context())
+	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	late, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
+	const example, timeOver = "https://login.example/token", "time was over before anything was sent"
+	noHost := &net.DNSError{Err: "no such host", Name: "login.invalid", IsNotFound: true}
 	tests := []struct {
-		name   string
-		ctx    context.Context
-		url    string
-		client *http.Client
-		says   string
-		cause  error // nil: none is asked for
+		name      string
+		ctx       context.Context
+		url       string
+		transport http.RoundTripper
+		says      string
+		cause     error // nil: any
 	}{
-		{"connection refused", t.Context(), closed.URL, nil, "refused the connection", syscall.ECONNREFUSED},
-		{"unknown host", t.Context(), "https://login.invalid/token?key=s3cret", dialing(func(context.Context, string, string) (net.Conn, error) {
-			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "login.invalid", IsNotFound: true}}
-		}), "address of login.invalid could not be looked up", nil},
-		{"unknown certificate", t.Context(), strange.URL, nil, "certificate", nil},
+		{"connection refused", t.Context(), closed(), nil, "refused the connection", syscall.ECONNREFUSED},
+		{"unknown host", t.Context(), "https://login.invalid/token?key=s3cret", unreachable(noHost),
+			"address of login.invalid could not be looked up", noHost},
+		{"unknown certificate", t.Context(), untrusted(t), nil, "certificate", nil},
 		{"no TLS", t.Context(), strings.Replace(plain, "http:", "https:", 1), nil, "was not reached", nil},
-		{"no route", t.Context(), "https://login.example/token", dialing(func(context.Context, string, string) (net.Conn, error) {
-			return nil, &net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}
-		}), "was not reached", syscall.EHOSTUNREACH},
-		{"dial takes too long", t.Context(), "https://login.example/token", dialing(func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return nil, &net.OpError{Op: "dial", Err: context.DeadlineExceeded}
-		}), "time was over before anything was sent", context.DeadlineExceeded},
-		{"cancelled", over, plain, nil, "time was over before anything was sent", context.Canceled},
-		{"too late", late, plain, nil, "time was over before anything was sent", context.DeadlineExceeded},
+		{"no route", t.Context(), example, unreachable(syscall.EHOSTUNREACH), "was not reached", syscall.EHOSTUNREACH},
+		{"dial takes too long", t.Context(), example, unreachable(context.DeadlineExceeded),
+			timeOver, os.ErrDeadlineExceeded},
+		{"dial is cancelled inside", t.Context(), example, unreachable(context.Canceled), "was not reached", nil},
+		{"cancelled", ended, plain, nil, timeOver, context.Canceled},
+		{"too late", late, plain, nil, timeOver, context.DeadlineExceeded},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := oauth2refresh.New(config(tt.url)).With(oauth2refresh.Options{HTTPClient: tt.client})
-			_, err := r.Refresh(tt.ctx, credential("refresh-1"))
-			e := fails(t, err, "refresh-1")
-			if e.Class != transient || !strings.Contains(e.Reason, tt.says) {
-				t.Errorf("got %s %q; want transient, %q in it", e.Class, e.Reason, tt.says)
-			}
-			if tt.cause != nil && !errors.Is(err, tt.cause) {
-				t.Errorf("got cause %v; want %v", e.Err, tt.cause)
-			}
+			_, err := over(tt.transport, tt.url).Refresh(tt.ctx, credential("refresh-1"))
+			failsAs(t, err, transient, tt.says, tt.cause, "refresh-1")
 		})
-	}
-	var dns *net.DNSError
-	_, err := oauth2refresh.New(config("https://login.invalid/token")).With(oauth2refresh.Options{HTTPClient: tests[1].client}).
-		Refresh(t.Context(), credential("refresh-1"))
-	if !errors.As(err, &dns) {
-		t.Errorf("got %v; want a *net.DNSError among its causes", err)
 	}
 }
 
-// frozen is a context whose deadline passes without its timer firing, as in a process that was stopped.
+// frozen is a context whose deadline passes without its timer firing, as in a process that was
+// stopped.
 type frozen struct {
 	context.Context
 	deadline atomic.Pointer[time.Time]
 }
 
+func freeze(t *testing.T, deadline time.Time) *frozen {
+	ctx := &frozen{Context: t.Context()}
+	ctx.move(deadline)
+	return ctx
+}
+
 func (f *frozen) Deadline() (time.Time, bool) { return *f.deadline.Load(), true }
+
+func (f *frozen) move(deadline time.Time) { f.deadline.Store(&deadline) }
 
 func TestDeadlinePassesBeforeTheRequestIsWritten(t *testing.T) {
 	s := serve(t, provider.Options{})
-	ctx := &frozen{Context: t.Context()}
-	deadline := time.Now().Add(time.Hour)
-	ctx.deadline.Store(&deadline)
-	client := dialing(func(_ context.Context, network, address string) (net.Conn, error) {
+	ctx := freeze(t, time.Now().Add(time.Hour))
+	transport := dialing(func(_ context.Context, network, address string) (net.Conn, error) {
 		conn, err := net.Dial(network, address)
-		past := time.Now().Add(-time.Nanosecond)
-		ctx.deadline.Store(&past)
+		ctx.move(time.Now().Add(-time.Nanosecond))
 		return conn, err
 	})
 	token := s.Provider.Register("alice")
-	_, err := oauth2refresh.New(config(s.TokenURL())).With(oauth2refresh.Options{HTTPClient: client}).Refresh(ctx, credential(token))
-	if e := fails(t, err, token); e.Class != transient || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %s %q, cause %v; want transient, deadline exceeded", e.Class, e.Reason, e.Err)
-	}
-	if !s.Provider.Current("alice", token) || s.Provider.Stats().Calls != 0 && s.Provider.Presentations()[0].Serial != 0 {
+	_, err := over(transport, s.TokenURL()).Refresh(ctx, credential(token))
+	failsAs(t, err, transient, "", context.DeadlineExceeded, token)
+	presented := s.Provider.Stats().Calls != 0 && s.Provider.Presentations()[0].Serial != 0
+	if !s.Provider.Current("alice", token) || presented {
 		t.Error("the refresh token was presented after the deadline")
 	}
 }
@@ -134,22 +127,18 @@ func TestTimeIsOverAfterTheRequestWasSent(t *testing.T) {
 	s.Provider.Enqueue("", provider.Fault{Kind: provider.Hang})
 	token := s.Provider.Register("alice")
 	_, err := oauth2refresh.New(config(s.TokenURL())).Refresh(ending{t.Context(), over}, credential(token))
-	e := fails(t, err, token)
-	if e.Class != unknown || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(e.Reason, "did not answer") {
-		t.Errorf("got %s %q, cause %v; want unknown, deadline exceeded", e.Class, e.Reason, e.Err)
-	}
+	failsAs(t, err, unknown, "did not answer", context.DeadlineExceeded, token)
 }
 
 func TestConnectionLostForClientCredentials(t *testing.T) {
 	s := serve(t, provider.Options{})
 	s.Provider.Enqueue("", provider.Fault{Kind: provider.Drop, Rotated: true})
-	_, err := oauth2refresh.NewClientCredentials(clientConfig(s.TokenURL())).Refresh(t.Context(), credential(""))
-	if e := fails(t, err); e.Class != transient || !strings.Contains(e.Reason, "after the request had been sent") {
-		t.Errorf("got %s %q; want transient: there is nothing that could be used up", e.Class, e.Reason)
-	}
+	robot := oauth2refresh.NewClientCredentials(clientConfig(s.TokenURL()))
+	_, err := robot.Refresh(t.Context(), credential(""))
+	failsAs(t, err, transient, "after the request had been sent", nil) // nothing could be used up
 }
 
-// net/http quotes what it cannot parse.
+// TestPeerThatDoesNotSpeakHTTP: net/http quotes an answer that it cannot parse.
 func TestPeerThatDoesNotSpeakHTTP(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -169,34 +158,60 @@ func TestPeerThatDoesNotSpeakHTTP(t *testing.T) {
 		body, _ := io.ReadAll(request.Body)
 		_, _ = conn.Write(append(body, "\r\n\r\n"...)) // the refresh token is in it
 	}()
-	_, err = oauth2refresh.New(config("http://"+listener.Addr().String())).Refresh(t.Context(), credential("refresh-1"))
-	if e := fails(t, err, "refresh-1"); e.Class != unknown {
-		t.Errorf("got %s %q; want unknown", e.Class, e.Reason)
-	}
+	_, err = refresh(t, "http://"+listener.Addr().String(), "refresh-1")
+	failsAs(t, err, unknown, "", nil, "refresh-1")
 }
 
 func TestClientsOwnTimeout(t *testing.T) {
 	s := serve(t, provider.Options{})
 	s.Provider.Enqueue("", provider.Fault{Kind: provider.Hang})
-	r := oauth2refresh.New(config(s.TokenURL())).With(oauth2refresh.Options{HTTPClient: &http.Client{Timeout: time.Second}})
+	options := oauth2refresh.Options{HTTPClient: &http.Client{Timeout: time.Second}}
+	r := oauth2refresh.New(config(s.TokenURL())).With(options)
 	_, err := r.Refresh(t.Context(), credential(s.Provider.Register("alice")))
-	if e := fails(t, err); e.Class != unknown || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %s %q, cause %v; want unknown, deadline exceeded", e.Class, e.Reason, e.Err)
-	}
+	failsAs(t, err, unknown, "did not answer", os.ErrDeadlineExceeded)
 }
 
-// A transport may still be about to write when RoundTrip returns; what was called transient must not go out then.
+// TestBodyTakesTooLong: the status was there, and the client's own time is over before the body is.
+func TestBodyTakesTooLong(t *testing.T) {
+	ended := make(chan struct{})
+	url := answering(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"access_`)
+		_ = http.NewResponseController(w).Flush()
+		<-ended
+	})
+	defer close(ended)
+	options := oauth2refresh.Options{HTTPClient: &http.Client{Timeout: 200 * time.Millisecond}}
+	_, err := oauth2refresh.New(config(url)).With(options).Refresh(t.Context(), credential("refresh-1"))
+	failsAs(t, err, unknown, "broke off", nil, "refresh-1")
+}
+
+// TestDefaultTimeout: a context without a deadline is bounded, and has not ended for that.
+func TestDefaultTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		hangs := roundTrip(func(r *http.Request) (*http.Response, error) {
+			_, _ = io.ReadAll(r.Body)
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})
+		_, err := over(hangs, "https://login.example/token").Refresh(t.Context(), credential("refresh-1"))
+		failsAs(t, err, unknown, "did not answer", os.ErrDeadlineExceeded, "refresh-1")
+		if took := time.Since(began); took != oauth2refresh.DefaultTimeout {
+			t.Errorf("it took %v; want %v", took, oauth2refresh.DefaultTimeout)
+		}
+	})
+}
+
+// TestNothingIsSentAfterwards: a transport may still be about to write when RoundTrip returns. A
+// request that was called transient must not go out then.
 func TestNothingIsSentAfterwards(t *testing.T) {
 	var kept *http.Request
-	client := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	transport := roundTrip(func(r *http.Request) (*http.Response, error) {
 		kept = r
 		return nil, errors.New("gave up")
-	})}
-	r := oauth2refresh.New(config("https://login.example/token")).With(oauth2refresh.Options{HTTPClient: client})
-	_, err := r.Refresh(t.Context(), credential("refresh-1"))
-	if e := fails(t, err); e.Class != transient {
-		t.Errorf("got %s; want transient", e.Class)
-	}
+	})
+	_, err := over(transport, "https://login.example/token").Refresh(t.Context(), credential("refresh-1"))
+	failsAs(t, err, transient, "", nil)
 	if body, err := io.ReadAll(kept.Body); err == nil || len(body) > 0 {
 		t.Errorf("the body could still be read: %q, %v", body, err)
 	}
@@ -212,13 +227,14 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		asked := false
 		r := oauth2refresh.New(config(url)).With(oauth2refresh.Options{
 			HTTPClient: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return nil }},
-			Classify:   func(oauth2refresh.Response) (_ credentials.Class, ok bool) { asked = true; return rejected, true },
+			Classify:   func(oauth2refresh.Response) (_ credentials.Class, ok bool) { asked = true; return dead, true },
 		})
 		token := s.Provider.Register("alice")
 		_, err := r.Refresh(t.Context(), credential(token))
-		e := fails(t, err, token)
-		if e.Class != transient || !strings.Contains(e.Reason, "redirects") || !strings.Contains(e.Reason, "set TokenURL") || asked {
-			t.Errorf("%d: got %s %q, hook asked: %v; want transient, the remedy, not asked", status, e.Class, e.Reason, asked)
+		failsAs(t, err, transient, "redirects", nil, token)
+		failsAs(t, err, transient, "set TokenURL", nil, token)
+		if asked {
+			t.Errorf("%d: the hook was asked", status)
 		}
 		if got := s.Provider.Stats().Calls; got != 0 {
 			t.Errorf("%d: the redirect was followed", status)
@@ -226,7 +242,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// A connection that is kept may be closed by the server just as the request goes out on it.
+// TestEveryExchangeHasItsOwnConnection: a connection that is kept may be closed by the server just
+// as the request goes out on it.
 func TestEveryExchangeHasItsOwnConnection(t *testing.T) {
 	var connections atomic.Int32
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -253,7 +270,8 @@ func TestEveryExchangeHasItsOwnConnection(t *testing.T) {
 	}
 }
 
-// http.Transport repeats a request over HTTP/2 when the server resets its stream in certain ways.
+// TestHTTP2NeverPresentsTwice: http.Transport repeats a request over HTTP/2 when the server resets
+// its stream in certain ways.
 func TestHTTP2NeverPresentsTwice(t *testing.T) {
 	codes := map[string]uint32{"PROTOCOL_ERROR": 1, "INTERNAL_ERROR": 2, "REFUSED_STREAM": 7}
 	for name, code := range codes {
@@ -275,12 +293,9 @@ func TestHTTP2NeverPresentsTwice(t *testing.T) {
 			}()
 			transport := &http.Transport{Protocols: new(http.Protocols)}
 			transport.Protocols.SetUnencryptedHTTP2(true)
-			r := oauth2refresh.New(config("http://" + listener.Addr().String())).
-				With(oauth2refresh.Options{HTTPClient: &http.Client{Transport: transport}})
+			r := over(transport, "http://"+listener.Addr().String())
 			_, err = r.Refresh(t.Context(), credential("refresh-1"))
-			if e := fails(t, err, "refresh-1"); e.Class != unknown {
-				t.Errorf("got %s %q; want unknown", e.Class, e.Reason)
-			}
+			failsAs(t, err, unknown, "", nil, "refresh-1")
 			if got := presented.Load(); got != 1 {
 				t.Errorf("the refresh token was presented %d times; want once", got)
 			}
@@ -288,7 +303,8 @@ func TestHTTP2NeverPresentsTwice(t *testing.T) {
 	}
 }
 
-// resetStreams speaks just enough HTTP/2 (RFC 9113) to count the requests and reset each with the code.
+// resetStreams speaks just enough HTTP/2 (RFC 9113) to count the requests and reset each with the
+// code.
 func resetStreams(conn net.Conn, code uint32, requests *atomic.Int32) {
 	defer conn.Close()
 	const headerSize, data, headers, rstStream, settings = 9, 0, 1, 3, 4

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"crypto/rand"
+	"errors"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ var claimTests = []test{
 	{"takes a lease and gives the credential", claimTakes},
 	{"made once and found again by its ID", claimIdempotent},
 	{"the longest ID and holder", claimLongest},
+	{"refused without an ID, and so is its result", claimWithoutID},
 	{"refused while fresh", claimFresh},
 	{"invariant 1: refused while leased", claimLeased},
 	{"invariant 10: refused during a back-off", claimBackingOff},
@@ -19,46 +21,59 @@ var claimTests = []test{
 	{"invariant 9: refused when dead", claimDead},
 	{"made when the token is due, while it is good", claimDue},
 	{"made when the token has expired", claimExpired},
-	{"a rejected token forces one", claimRejected},
-	{"a rejected token that is no longer the row's forces none", claimRejectedBefore},
+	{"an invalidated token forces one", claimInvalidated},
+	{"an invalidated token that is no longer the row's forces none", claimInvalidatedBefore},
+	{"an invalidated token that an exchange has just brought forces none", claimTooYoung},
+	{"a token that was put is not too young", claimPutTooYoung},
+	{"a token that is due, or has expired, is not too young", claimDueTooYoung},
+	{"a token that may not be exchanged is not too young", claimNotTooYoung},
 	{"made when the lease before has ended", claimAfterLease},
+	{"takes over no lease that it does not name", claimNotNamed},
+	{"takes over a lease that it names, though live by the store's clock", claimLive},
+	{"lets the interrupted holder save until somebody presents", claimAfterTakeover},
+	{"takes over a lease that it knows for unused, which is no interruption", claimUnused},
 	{"its fence stays what it was under a late success", claimOvertaken},
 	{"invariant 8: one credential's state does not matter to another", claimIndependent},
 }
 
 func claimTakes(s *subject) {
-	g := credentials.Grant{
-		Token: credentials.NewSecret("access"), RefreshToken: credentials.NewSecret("refresh"),
+	before := s.put(credentials.Grant{
+		AccessToken: secret("access"), RefreshToken: secret("refresh"),
 		Lifetime: time.Hour, RefreshLifetime: 2 * time.Hour, Extra: secrets(map[string]string{"scope": "all"}),
+	})
+	claim := credentials.Claim{
+		ID: rand.Text(), Holder: "host-1 pid 4711", Lease: 40 * time.Minute, Invalidated: before.TokenID(),
 	}
-	s.put(g)
-	before := s.get()
-	const lease = 40 * time.Minute
-	claim := credentials.Claim{ID: rand.Text(), Holder: "host-1 pid 4711", Lease: lease, Rejected: g.Token}
 	c, made := s.tryClaim(claim)
 	if !made {
 		s.Fatalf("Claim: refused: %+v", steady(c))
 	}
-	holds(s, c, g)
+	s.claimed(c, before, claim)
+	state(s, s.get(), credentials.StateLeased)
+}
+
+// claimed fails the test unless c is the credential that before was, under that claim, and the row
+// is the same.
+func (s *subject) claimed(c, before credentials.Credential, claim credentials.Claim) {
+	s.Helper()
+	holds(s, c, credentials.Grant{
+		AccessToken: before.AccessToken, RefreshToken: before.RefreshToken, Extra: before.Extra,
+	})
 	equal(s, "Key", c.Key, s.key)
 	equal(s, "Row", c.Row, before.Row)
-	equal(s, "Version", c.Version, before.Version+1)
-	equal(s, "TokenVersion", c.TokenVersion, before.TokenVersion)
+	hasVersions(s, c, before.Version+1, before.TokenVersion)
 	equal(s, "Lease.ID", c.Lease.ID, claim.ID)
 	equal(s, "Lease.Holder", c.Lease.Holder, claim.Holder)
 	equal(s, "Lease.Version", c.Lease.Version, c.Version)
 	ago(s, "Lease.Age", c.Lease.Age, 0)
-	left(s, "Lease.EndsIn", c.Lease.EndsIn, lease)
-	left(s, "DueIn", c.DueIn, lease)
-	left(s, "ExpiresIn", c.ExpiresIn, g.Lifetime)
-	left(s, "RefreshExpiresIn", c.RefreshExpiresIn, g.RefreshLifetime)
+	left(s, "Lease.EndsIn", c.Lease.EndsIn, claim.Lease)
+	left(s, "DueIn", c.DueIn, claim.Lease)
+	left(s, "ExpiresIn", c.ExpiresIn, before.ExpiresIn)
+	left(s, "RefreshExpiresIn", c.RefreshExpiresIn, before.RefreshExpiresIn)
 	clean(s, c)
 	equal(s, "Fence", c.Fence(), credentials.Fence{Row: c.Row, Claim: claim.ID, Version: c.Version})
-
 	s.unchanged(c)
-	committed := s.get()
-	ago(s, "Lease.Age, read again", committed.Lease.Age, c.Lease.Age)
-	state(s, committed, credentials.Leased)
+	ago(s, "Lease.Age, read again", s.get().Lease.Age, c.Lease.Age)
 }
 
 func claimIdempotent(s *subject) {
@@ -78,12 +93,13 @@ func claimIdempotent(s *subject) {
 
 	// The repeated claim is a claim in every respect.
 	s.save(again, renewal("A"))
-	s.has(renewal("A"))
 }
 
 func claimLongest(s *subject) {
 	s.seed()
-	claim := credentials.Claim{ID: strings.Repeat("Zz09", 8), Holder: strings.Repeat(" ~", 127) + "!", Lease: long}
+	claim := credentials.Claim{
+		ID: strings.Repeat("Zz09", 8), Holder: strings.Repeat(" ~", 127) + "!", Lease: long,
+	}
 	c, made := s.tryClaim(claim)
 	if !made {
 		s.Fatalf("Claim: refused: %+v", steady(c))
@@ -91,70 +107,105 @@ func claimLongest(s *subject) {
 	c = s.get()
 	equal(s, "Lease.ID", c.Lease.ID, claim.ID)
 	equal(s, "Lease.Holder", c.Lease.Holder, claim.Holder)
-	s.refused(credentials.Claim{ID: strings.ToLower(claim.ID)}, credentials.Leased)
+	s.refused(credentials.Claim{ID: strings.ToLower(claim.ID)}, credentials.StateLeased)
+}
+
+// claimWithoutID: a row that nobody holds has no lease ID either, which makes nobody its holder.
+func claimWithoutID(s *subject) {
+	before := s.seed()
+	batch := s.batch("A", 1)
+	batch.ID = ""
+	ctx, fence := s.Context(), before.Fence()
+	for name, call := range map[string]func() error{
+		"Claim": func() error {
+			_, err := s.store.Claim(ctx, s.key, credentials.Claim{Holder: "A", Lease: long})
+			return err
+		},
+		"ClaimAll": func() error {
+			_, err := s.store.ClaimAll(ctx, []credentials.Key{s.key}, credentials.Claim{Holder: "A", Lease: long})
+			return err
+		},
+		"ClaimDue":   func() error { _, err := s.store.ClaimDue(ctx, batch); return err },
+		"FindClaims": func() error { _, err := s.store.FindClaims(ctx, batch, 0); return err },
+		"Save":       func() error { return s.store.Save(ctx, fence, renewal("A")) },
+		"Fail":       func() error { return s.store.Fail(ctx, fence, failure(credentials.ClassDead)) },
+		"Release":    func() error { return s.store.Release(ctx, fence) },
+	} {
+		if err := call(); !errors.Is(err, credentials.ErrNoClaim) {
+			s.Errorf("%s: got error %v, want ErrNoClaim", name, err)
+		}
+	}
+	s.unchanged(before)
 }
 
 func claimFresh(s *subject) {
-	s.put(renewal("put").Grant)
-	s.refused(credentials.Claim{}, credentials.Fresh)
-	s.refused(credentials.Claim{Rejected: credentials.NewSecret("another token")}, credentials.Fresh)
+	c := s.put(renewal("put").Grant)
+	s.refused(credentials.Claim{}, credentials.StateFresh)
+	another := credentials.TokenID{Row: c.Row, Version: 1 << 40}
+	s.refused(credentials.Claim{Invalidated: another}, credentials.StateFresh)
 
-	s.put(credentials.Grant{Token: credentials.NewSecret("does not expire")})
-	s.refused(credentials.Claim{}, credentials.Fresh)
+	s.put(credentials.Grant{AccessToken: secret("does not expire")})
+	s.refused(credentials.Claim{}, credentials.StateFresh)
 }
 
 func claimLeased(s *subject) {
 	s.seed()
 	a := s.claim("A", long)
-	s.refused(credentials.Claim{}, credentials.Leased)
-	s.refused(credentials.Claim{Rejected: a.RefreshToken}, credentials.Leased)
+	s.refused(credentials.Claim{}, credentials.StateLeased)
+	s.refused(credentials.Claim{Invalidated: a.TokenID()}, credentials.StateLeased)
 	s.save(a, renewal("A"))
 
-	// A lease on a good token too, whatever the next one thinks of the token.
-	if _, made := s.tryClaim(credentials.Claim{Holder: "B", Lease: long, Rejected: renewal("A").Token}); !made {
-		s.Fatal("Claim with the rejected token: refused")
-	}
-	s.refused(credentials.Claim{}, credentials.Leased)
-	s.refused(credentials.Claim{Rejected: renewal("A").Token}, credentials.Leased)
+	// A good token under a lease is leased too, whatever the next claim thinks of the token.
+	b := s.claimInvalidating("B")
+	s.refused(credentials.Claim{}, credentials.StateLeased)
+	s.refused(credentials.Claim{Invalidated: b.TokenID()}, credentials.StateLeased)
 }
 
 func claimBackingOff(s *subject) {
-	for _, class := range []credentials.Class{credentials.Transient, credentials.Unknown} {
+	for _, class := range []credentials.Class{credentials.ClassTransient, credentials.ClassUnknown} {
 		s.seed()
 		s.fail(s.claim("A", long), failure(class))
-		s.refused(credentials.Claim{}, credentials.BackingOff)
+		s.refused(credentials.Claim{}, credentials.StateBackingOff)
 	}
-	// A token that is turned down does not end a back-off, and a back-off does not keep a good token from callers.
+	// A token that is turned down does not end a back-off, and a back-off does not keep a good
+	// token from callers.
+	s.refusedOverToken(failure(credentials.ClassTransient), credentials.StateBackingOff)
+}
+
+// refusedOverToken records a failure over a good token, and fails the test unless a claim that
+// reports the token as turned down meets that state, and any other claim a fresh credential.
+func (s *subject) refusedOverToken(f credentials.Failure, want credentials.State) {
+	s.Helper()
 	s.put(renewal("put").Grant)
-	c, _ := s.tryClaim(credentials.Claim{Holder: "A", Lease: long, Rejected: renewal("put").Token})
-	s.fail(c, failure(credentials.Transient))
-	s.refused(credentials.Claim{Rejected: renewal("put").Token}, credentials.BackingOff)
-	s.refused(credentials.Claim{}, credentials.Fresh)
+	c := s.fail(s.claimInvalidating("A"), f)
+	s.refused(credentials.Claim{Invalidated: c.TokenID()}, want)
+	s.refused(credentials.Claim{}, credentials.StateFresh)
 }
 
 func claimAfterBackOff(s *subject) {
 	s.seed()
-	f := failure(credentials.Transient)
-	f.RetryIn = short
-	s.fail(s.claim("A", long), f)
-	c := s.await("the back-off to end", func(c credentials.Credential) bool { return c.Failure.RetryIn <= 0 })
-	state(s, c, credentials.Claimable)
+	f := failure(credentials.ClassTransient)
+	c := s.backedOff(f)
+	state(s, c, credentials.StateClaimable)
 	c = s.claim("B", long)
 	equal(s, "Failure.Count under the next claim", c.Failure.Count, 1)
 	equal(s, "Failure.Code under the next claim", c.Failure.Code, f.Code)
 	equal(s, "Failure.By under the next claim", c.Failure.By, "A")
 }
 
+// backedOff records the failure of a claim by A and waits until its short back-off is over.
+func (s *subject) backedOff(f credentials.Failure) credentials.Credential {
+	s.Helper()
+	f.RetryIn = short
+	s.fail(s.claim("A", long), f)
+	return s.await("the back-off to end", func(c credentials.Credential) bool { return c.Failure.RetryIn <= 0 })
+}
+
 func claimDead(s *subject) {
 	s.seed()
-	s.fail(s.claim("A", long), failure(credentials.Rejected))
-	s.refused(credentials.Claim{}, credentials.Dead)
-
-	s.put(renewal("put").Grant)
-	c, _ := s.tryClaim(credentials.Claim{Holder: "A", Lease: long, Rejected: renewal("put").Token})
-	s.fail(c, failure(credentials.Rejected))
-	s.refused(credentials.Claim{Rejected: renewal("put").Token}, credentials.Dead)
-	s.refused(credentials.Claim{}, credentials.Fresh)
+	s.fail(s.claim("A", long), failure(credentials.ClassDead))
+	s.refused(credentials.Claim{}, credentials.StateDead)
+	s.refusedOverToken(failure(credentials.ClassDead), credentials.StateDead)
 }
 
 func claimDue(s *subject) {
@@ -163,7 +214,7 @@ func claimDue(s *subject) {
 	r.DueIn = short
 	s.save(s.claim("A", long), r)
 	c := s.await("the token to be due", func(c credentials.Credential) bool { return c.DueIn <= 0 })
-	state(s, c, credentials.Claimable)
+	state(s, c, credentials.StateClaimable)
 	c = s.claim("B", long)
 	holds(s, c, r.Grant)
 	left(s, "ExpiresIn", c.ExpiresIn, r.Lifetime)
@@ -171,12 +222,12 @@ func claimDue(s *subject) {
 }
 
 func claimExpired(s *subject) {
-	s.put(credentials.Grant{Token: credentials.NewSecret("access"), Lifetime: short})
+	s.put(credentials.Grant{AccessToken: secret("access"), Lifetime: short})
 	c := s.await("the token to expire", func(c credentials.Credential) bool { return c.ExpiresIn <= 0 })
-	state(s, c, credentials.Claimable)
-	holds(s, s.claim("A", long), credentials.Grant{Token: credentials.NewSecret("access")})
+	state(s, c, credentials.StateClaimable)
+	holds(s, s.claim("A", long), credentials.Grant{AccessToken: secret("access")})
 
-	// Expired counts, also for a token that is not due.
+	// An expired token counts as such, also if it is not due.
 	s.put(credentials.Grant{})
 	r := renewal("A")
 	r.Lifetime, r.DueIn = short, credentials.Never
@@ -185,22 +236,83 @@ func claimExpired(s *subject) {
 	s.claim("B", long)
 }
 
-func claimRejected(s *subject) {
+func claimInvalidated(s *subject) {
 	s.put(renewal("put").Grant)
-	s.refused(credentials.Claim{}, credentials.Fresh)
-	c, made := s.tryClaim(credentials.Claim{Holder: "A", Lease: long, Rejected: renewal("put").Token})
-	if !made {
-		s.Fatalf("Claim with the row's token rejected: refused: %+v", steady(c))
-	}
+	s.refused(credentials.Claim{}, credentials.StateFresh)
+	s.claimInvalidating("A")
 	equal(s, "Lease.Holder", s.get().Lease.Holder, "A")
 }
 
-func claimRejectedBefore(s *subject) {
+func claimInvalidatedBefore(s *subject) {
+	before := s.seed().TokenID()
+	reported := s.save(s.claim("A", long), renewal("A")).TokenID()
+	// A caller that reports the token of before finds the new one.
+	s.refused(credentials.Claim{Invalidated: before}, credentials.StateFresh)
+	s.save(s.claimInvalidating("B"), renewal("A"))
+	// The provider has sent the same text again, which is another token nevertheless.
+	s.refused(credentials.Claim{Invalidated: reported}, credentials.StateFresh)
+}
+
+// tooYoung is a claim that reports c's token, to which that token is too young.
+func tooYoung(c credentials.Credential) credentials.Claim {
+	return credentials.Claim{Holder: "C", Lease: long, Invalidated: c.TokenID(), MinTokenAge: long}
+}
+
+func claimTooYoung(s *subject) {
 	s.seed()
-	s.save(s.claim("A", long), renewal("A"))
-	// The one who reports the token of before finds the new one.
-	s.refused(credentials.Claim{Rejected: credentials.NewSecret("the token before")}, credentials.Fresh)
-	s.refused(credentials.Claim{Rejected: renewal("A").RefreshToken}, credentials.Fresh)
+	c := s.save(s.claim("A", long), renewal("A"))
+	s.refused(tooYoung(c), credentials.StateTooYoung)
+	other := tooYoung(c)
+	other.Invalidated.Version--
+	s.refused(other, credentials.StateFresh)
+
+	// The provider has sent the same text again, which is as young.
+	c = s.save(s.claimInvalidating("B"), renewal("A"))
+	s.refused(tooYoung(c), credentials.StateTooYoung)
+
+	claim := tooYoung(c)
+	claim.MinTokenAge = short
+	s.await("the token to be old enough", func(c credentials.Credential) bool { return c.Refreshed.Ago >= short })
+	if c, made := s.tryClaim(claim); !made {
+		s.Errorf("Claim of a token that is old enough: refused: %+v", steady(c))
+	}
+}
+
+func claimPutTooYoung(s *subject) {
+	c := s.put(renewal("put").Grant)
+	for range 2 { // the second time, after an exchange
+		claimed, made := s.tryClaim(tooYoung(c))
+		if !made {
+			s.Fatalf("Claim of a token that was put: refused: %+v", steady(claimed))
+		}
+		s.refused(tooYoung(s.save(claimed, renewal("A"))), credentials.StateTooYoung)
+		c = s.put(renewal("put").Grant)
+	}
+}
+
+func claimDueTooYoung(s *subject) {
+	due, expired := renewalDue("due"), renewal("expired")
+	expired.Lifetime = 0
+	for _, r := range []credentials.Renewal{due, expired} {
+		s.seed()
+		c := s.save(s.claim("A", long), r)
+		if c, made := s.tryClaim(tooYoung(c)); !made {
+			s.Errorf("Claim of a token that is %s: refused: %+v", r.By, steady(c))
+		}
+	}
+}
+
+// claimNotTooYoung: a lease, a back-off and a dead grant say more.
+func claimNotTooYoung(s *subject) {
+	for class, want := range map[credentials.Class]credentials.State{
+		credentials.ClassTransient: credentials.StateBackingOff, credentials.ClassDead: credentials.StateDead,
+	} {
+		s.seed()
+		s.save(s.claim("A", long), renewal("A"))
+		b := s.claimInvalidating("B")
+		s.refused(tooYoung(b), credentials.StateLeased)
+		s.refused(tooYoung(s.fail(b, failure(class))), want)
+	}
 }
 
 func claimAfterLease(s *subject) {
@@ -213,7 +325,7 @@ func claimAfterLease(s *subject) {
 	equal(s, "Version when a lease ended", ended.Version, a.Version)
 	ago(s, "Lease.Age of the ended lease", ended.Lease.Age, short)
 	left(s, "DueIn when the lease ended", ended.DueIn, 0)
-	state(s, ended, credentials.Claimable)
+	state(s, ended, credentials.StateClaimable)
 
 	b := s.claim("B", long)
 	equal(s, "Version", b.Version, a.Version+1)
@@ -222,11 +334,77 @@ func claimAfterLease(s *subject) {
 	left(s, "DueIn", b.DueIn, long)
 }
 
-// claimOvertaken: the version moves on under the claim, and who repeats the claim gets the fence that it had.
+// claimNotNamed: the end of a lease entitles nobody, but for a claim that names it.
+func claimNotNamed(s *subject) {
+	s.seed()
+	a := s.lapsed("A")
+	s.refused(credentials.Claim{}, credentials.StateLeased)
+	s.refused(credentials.Claim{TakeOver: rand.Text(), Unused: rand.Text()}, credentials.StateLeased)
+	equal(s, "Lease.ID", s.get().Lease.ID, a.Lease.ID)
+}
+
+// claimLive: the process that counted the lease's end decides, whatever the store's clock says.
+func claimLive(s *subject) {
+	s.seed()
+	a := s.claim("A", long)
+	b, made := s.tryClaim(credentials.Claim{Holder: "B", Lease: long, TakeOver: a.Lease.ID})
+	if !made {
+		s.Fatalf("Claim that names the lease: refused: %+v", steady(b))
+	}
+	equal(s, "Interrupted.By", b.Interrupted.By, "A")
+	equal(s, "Interrupted.By, read again", s.get().Interrupted.By, "A")
+	equal(s, "TookOver", b.TookOver, true)
+	again, _ := s.tryClaim(credentials.Claim{ID: b.Lease.ID, Holder: "B", Lease: long})
+	equal(s, "TookOver of the repeated claim", again.TookOver, true)
+	equal(s, "TookOver of a read", s.get().TookOver, false)
+	// A fresh token is no reason to take anything over.
+	s.save(a, renewal("A"))
+	s.refused(credentials.Claim{TakeOver: b.Lease.ID}, credentials.StateFresh)
+}
+
+// claimAfterTakeover: a lease that took another's place was given up, or is known to be unused. The
+// holder whose lease it took over has not had the grace, so the next claim owes it still, and none
+// after an exchange that failed.
+func claimAfterTakeover(s *subject) {
+	s.seed()
+	s.lapsed("A")
+	b := s.claim("B", long)
+	unused, made := s.tryClaim(credentials.Claim{Holder: "B", Lease: long, Unused: b.Lease.ID})
+	equal(s, "the claim over the unused lease: made", made, true)
+	equal(s, "TookOver over the unused lease", unused.TookOver, true)
+	s.release(unused)
+	c := s.claim("C", long)
+	equal(s, "TookOver after the release", c.TookOver, true)
+	equal(s, "Interrupted.By", c.Interrupted.By, "A")
+	s.fail(c, failureNow(credentials.ClassTransient))
+	d := s.claim("D", long)
+	equal(s, "TookOver after a failure", d.TookOver, false)
+	equal(s, "Interrupted.By after a failure", d.Interrupted.By, "A")
+}
+
+// claimUnused: the process knows that nothing was presented under its own earlier claims.
+func claimUnused(s *subject) {
+	for _, lease := range []time.Duration{short, long} {
+		s.seed()
+		a := s.claim("A", lease)
+		if lease == short {
+			s.awaitLapse()
+		}
+		b, made := s.tryClaim(credentials.Claim{Holder: "A", Lease: long, Unused: a.Lease.ID})
+		if !made {
+			s.Fatalf("Claim that knows the lease for unused: refused: %+v", steady(b))
+		}
+		clean(s, b)
+		clean(s, s.get())
+		equal(s, "TookOver", b.TookOver, false)
+	}
+}
+
+// claimOvertaken: the version moves on under the claim, and the repeated claim has the same fence.
 func claimOvertaken(s *subject) {
 	s.seed()
 	a := s.lapsed("A")
-	claim := credentials.Claim{ID: rand.Text(), Holder: "B", Lease: long}
+	claim := credentials.Claim{ID: rand.Text(), Holder: "B", Lease: long, TakeOver: a.Lease.ID}
 	b, _ := s.tryClaim(claim)
 	s.save(a, renewal("A"))
 	again, made := s.tryClaim(claim)
@@ -236,8 +414,8 @@ func claimOvertaken(s *subject) {
 	equal(s, "Version", again.Version, b.Version+1)
 	equal(s, "Lease.Version", again.Lease.Version, b.Version)
 	equal(s, "Fence of the repeated claim", again.Fence(), b.Fence())
-	s.failMisses(again, failure(credentials.Rejected))
-	free(s, s.has(renewal("A")))
+	s.failUnderLease(again, failure(credentials.ClassDead))
+	free(s, s.has(renewal("A").Grant))
 }
 
 func claimIndependent(s *subject) {
@@ -245,17 +423,16 @@ func claimIndependent(s *subject) {
 	leased.seed()
 	leased.claim("A", long)
 	dead.seed()
-	dead.fail(dead.claim("A", long), failure(credentials.Rejected))
+	dead.fail(dead.claim("A", long), failure(credentials.ClassDead))
 	backingOff.seed()
-	backingOff.fail(backingOff.claim("A", long), failure(credentials.Transient))
+	backingOff.fail(backingOff.claim("A", long), failure(credentials.ClassTransient))
 	account := s.under(credentials.Key{Service: leased.key.Service, Account: "bob"})
 
 	for _, free := range []*subject{s, account} {
 		free.seed()
 		free.save(free.claim("B", long), renewal("B"))
-		free.has(renewal("B"))
 	}
-	state(s, leased.get(), credentials.Leased)
-	state(s, dead.get(), credentials.Dead)
-	state(s, backingOff.get(), credentials.BackingOff)
+	state(s, leased.get(), credentials.StateLeased)
+	state(s, dead.get(), credentials.StateDead)
+	state(s, backingOff.get(), credentials.StateBackingOff)
 }

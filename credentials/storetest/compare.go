@@ -10,7 +10,8 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// snapshot is what does not change in a row that nobody writes to. It shows tokens: they are the suite's own.
+// snapshot holds the values that stay the same in a row which nobody writes to. The tokens may
+// be shown: they are the suite's own.
 type snapshot struct {
 	Row, Version, TokenVersion                          uint64
 	Token, RefreshToken, Extra                          string
@@ -31,7 +32,7 @@ func steady(c credentials.Credential) snapshot {
 	}
 	return snapshot{
 		Row: c.Row, Version: c.Version, TokenVersion: c.TokenVersion,
-		Token: clip(c.Token.Reveal()), RefreshToken: clip(c.RefreshToken.Reveal()), Extra: b.String(),
+		Token: clip(c.AccessToken.Reveal()), RefreshToken: clip(c.RefreshToken.Reveal()), Extra: b.String(),
 		Expires: c.ExpiresIn != credentials.Never, RefreshExpires: c.RefreshExpiresIn != credentials.Never,
 		Due:     c.DueIn != credentials.Never,
 		LeaseID: c.Lease.ID, LeaseHolder: c.Lease.Holder, LeaseVersion: c.Lease.Version,
@@ -54,25 +55,25 @@ func same(s *subject, what string, got, want credentials.Credential) {
 	left(s, what+": Failure.RetryIn", got.Failure.RetryIn, want.Failure.RetryIn)
 }
 
-// left fails the test unless got is what a short time left of most. Nothing is left of Never.
-func left(s *subject, what string, got, most time.Duration) {
+// left fails the test unless got is limit less a short time. Never stays Never.
+func left(s *subject, what string, got, limit time.Duration) {
 	s.Helper()
-	if most == credentials.Never {
+	if limit == credentials.Never {
 		if got != credentials.Never {
 			s.Errorf("%s: got %v, want Never", what, got)
 		}
 		return
 	}
-	if got > most || got <= most-slack {
-		s.Errorf("%s: got %v, want at most %v and not much less", what, got, most)
+	if got > limit || got <= limit-slack {
+		s.Errorf("%s: got %v, want at most %v and not much less", what, got, limit)
 	}
 }
 
-// ago fails the test unless got is a short time, and at least that.
-func ago(s *subject, what string, got, least time.Duration) {
+// ago fails the test unless got is the minimum and a short time.
+func ago(s *subject, what string, got, minimum time.Duration) {
 	s.Helper()
-	if got < least || got >= least+slack {
-		s.Errorf("%s: got %v, want at least %v and not much more", what, got, least)
+	if got < minimum || got >= minimum+slack {
+		s.Errorf("%s: got %v, want at least %v and not much more", what, got, minimum)
 	}
 }
 
@@ -84,10 +85,26 @@ func equal[T comparable](s *subject, what string, got, want T) {
 	}
 }
 
-// state fails the test unless the credential is in that state for someone who rejects nothing.
+// hasVersions fails the test unless the credential has these versions.
+func hasVersions(s *subject, c credentials.Credential, version, tokenVersion uint64) {
+	s.Helper()
+	equal(s, "Version", c.Version, version)
+	equal(s, "TokenVersion", c.TokenVersion, tokenVersion)
+}
+
+// ended returns the lease's ID if the lease has ended, else "".
+func ended(l credentials.Lease) string {
+	if l.Live() {
+		return ""
+	}
+	return l.ID
+}
+
+// state fails the test unless the credential is in that state for a claim that invalidates no token
+// and may take over a lease that has ended.
 func state(s *subject, c credentials.Credential, want credentials.State) {
 	s.Helper()
-	if got := c.State(credentials.Secret{}); got != want {
+	if got := c.State(credentials.Claim{TakeOver: ended(c.Lease)}); got != want {
 		s.Errorf("State: got %v, want %v: %+v", stateName(got), stateName(want), steady(c))
 	}
 }
@@ -108,8 +125,9 @@ func clean(s *subject, c credentials.Credential) {
 
 func stateName(s credentials.State) string {
 	names := map[credentials.State]string{
-		credentials.Leased: "Leased", credentials.Fresh: "Fresh", credentials.Dead: "Dead",
-		credentials.BackingOff: "BackingOff", credentials.Claimable: "Claimable",
+		credentials.StateLeased: "Leased", credentials.StateFresh: "Fresh", credentials.StateDead: "Dead",
+		credentials.StateBackingOff: "BackingOff", credentials.StateTooYoung: "TooYoung",
+		credentials.StateClaimable: "Claimable",
 	}
 	return names[s]
 }
@@ -123,11 +141,13 @@ func reveal(secrets map[string]credentials.Secret) map[string]string {
 	return texts
 }
 
+func secret(text string) credentials.Secret { return credentials.NewSecret(text) }
+
 // secrets returns secrets of the texts.
 func secrets(texts map[string]string) map[string]credentials.Secret {
 	secrets := make(map[string]credentials.Secret, len(texts))
 	for name, text := range texts {
-		secrets[name] = credentials.NewSecret(text)
+		secrets[name] = secret(text)
 	}
 	return secrets
 }
@@ -136,27 +156,41 @@ func secrets(texts map[string]string) map[string]credentials.Secret {
 func renewal(name string) credentials.Renewal {
 	return credentials.Renewal{
 		Grant: credentials.Grant{
-			Token: credentials.NewSecret(name), RefreshToken: credentials.NewSecret(name + "'s refresh token"),
+			AccessToken: secret(name), RefreshToken: secret(name + "'s refresh token"),
 			Lifetime: 2 * time.Hour, RefreshLifetime: credentials.Never,
 		},
 		By: name, DueIn: time.Hour, Took: 150 * time.Millisecond,
 	}
 }
 
-// failure returns a failure of that class with a long back-off, which only matters where the class has one.
+// renewalDue returns a renewal that is due at once.
+func renewalDue(name string) credentials.Renewal {
+	r := renewal(name)
+	r.DueIn = 0
+	return r
+}
+
+// failure returns a failure of that class with a long back-off, if the class has one.
 func failure(class credentials.Class) credentials.Failure {
 	f := credentials.Failure{Class: class, Code: "invalid_request", Reason: "said no", RetryIn: long}
-	if class == credentials.Rejected {
+	if class == credentials.ClassDead {
 		f.Code, f.RetryIn = "invalid_grant", 0
 	}
 	return f
 }
 
-// clip shortens what stands in a message.
+// failureNow returns a failure of that class without back-off.
+func failureNow(class credentials.Class) credentials.Failure {
+	f := failure(class)
+	f.RetryIn = 0
+	return f
+}
+
+// clip shortens a text for a message.
 func clip(s string) string {
-	const most = 80
-	if len(s) <= most {
+	const limit = 80
+	if len(s) <= limit {
 		return s
 	}
-	return fmt.Sprintf("%s… (%d bytes)", s[:most], len(s))
+	return fmt.Sprintf("%s… (%d bytes)", s[:limit], len(s))
 }

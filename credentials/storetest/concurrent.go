@@ -45,7 +45,9 @@ func race(s *subject) {
 	got := make([]credentials.Credential, claimers)
 	errs := make([]error, claimers)
 	for i := range claims {
-		claims[i] = credentials.Claim{ID: rand.Text(), Holder: fmt.Sprint("claimer ", i), Lease: long}
+		claims[i] = credentials.Claim{
+			ID: rand.Text(), Holder: fmt.Sprint("claimer ", i), Lease: long, TakeOver: ended(before.Lease),
+		}
 	}
 	atOnce(claimers, func(i int) { got[i], errs[i] = s.store.Claim(s.Context(), s.key, claims[i]) })
 
@@ -62,7 +64,7 @@ func race(s *subject) {
 	}
 	equal(s, "number of claims made", made, 1)
 	equal(s, "Version after all claims", after.Version, before.Version+1)
-	state(s, after, credentials.Leased)
+	state(s, after, credentials.StateLeased)
 }
 
 func concurrentClaims(s *subject) {
@@ -101,7 +103,7 @@ func concurrentCredentials(s *subject) {
 			s.Fatalf("Claim and Save of account %d: %v", i, errs[i])
 		}
 		equal(s, "Lease.Holder", claims[i].Lease.Holder, fmt.Sprint("holder ", i))
-		free(s, other.has(renewal(fmt.Sprint("holder ", i))))
+		free(s, other.has(renewal(fmt.Sprint("holder ", i)).Grant))
 	}
 }
 
@@ -121,7 +123,7 @@ func concurrentSaves(s *subject) {
 		if errs[2] != nil {
 			s.Errorf("Save by the last holder: %v", errs[2])
 		}
-		c := s.has(renewal("C"))
+		c := s.has(renewal("C").Grant)
 		equal(s, "TokenVersion", c.TokenVersion, claims[2].Version)
 		free(s, c)
 	}
@@ -137,7 +139,7 @@ func concurrentFailAndSave(s *subject) {
 			if i == 0 {
 				errs[i] = s.store.Save(s.Context(), a.Fence(), renewal("A"))
 			} else {
-				errs[i] = s.store.Fail(s.Context(), b.Fence(), failure(credentials.Rejected))
+				errs[i] = s.store.Fail(s.Context(), b.Fence(), failure(credentials.ClassDead))
 			}
 		})
 		if errs[0] != nil {
@@ -146,7 +148,7 @@ func concurrentFailAndSave(s *subject) {
 		if errs[1] != nil && !errors.Is(errs[1], credentials.ErrSuperseded) {
 			s.Errorf("Fail: %v", errs[1])
 		}
-		free(s, s.has(renewal("A")))
+		free(s, s.has(renewal("A").Grant))
 	}
 }
 
@@ -163,9 +165,8 @@ func concurrentPuts(s *subject) {
 			}
 		}
 		c := s.get()
-		equal(s, "Version", c.Version, claimers)
-		equal(s, "TokenVersion", c.TokenVersion, c.Version)
-		token := c.Token.Reveal()
+		hasVersions(s, c, claimers, c.Version)
+		token := c.AccessToken.Reveal()
 		equal(s, "the refresh token beside the token "+token, c.RefreshToken.Reveal(), token+"'s refresh token")
 	}
 }

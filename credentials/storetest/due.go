@@ -17,6 +17,7 @@ var claimDueTests = []test{
 	{"passes over what Claim refuses, and what is not due", claimDuePasses},
 	{"only what has been due for so long", claimDueOverdue},
 	{"only what has been due for no longer", claimDueLongest},
+	{"a probe takes what did not fail, and became due last", claimDueProbe},
 	{"each credential's result is its own", claimDueResults},
 	{"invariant 1: batches at the same time share nothing and leave nothing", claimDueConcurrent},
 	{"refuses a batch that cannot be right", claimDueRefuses},
@@ -31,21 +32,21 @@ func (s *subject) account(name string) *subject {
 func (s *subject) overdue() credentials.Credential {
 	s.Helper()
 	s.put(credentials.Grant{})
-	r := renewal(s.key.Account)
-	r.DueIn = 0
-	s.save(s.claim("seed", long), r)
-	return s.get()
+	return s.save(s.claim("seed", long), renewalDue(s.key.Account))
 }
 
 // batch returns a batch of the subject's service.
 func (s *subject) batch(holder string, limit int) credentials.Batch {
 	return credentials.Batch{
-		Claim: credentials.Claim{ID: rand.Text(), Holder: holder, Lease: long}, Service: s.key.Service, Limit: limit,
+		Claim:   credentials.Claim{ID: rand.Text(), Holder: holder, Lease: long, Lapsed: time.Microsecond},
+		Service: s.key.Service, Limit: limit,
 	}
 }
 
 // claimDue makes a batch claim, which fails the test unless it claims these, in any order.
-func (s *subject) claimDue(batch credentials.Batch, want ...*subject) (claimed map[credentials.Key]credentials.Credential) {
+func (s *subject) claimDue(
+	batch credentials.Batch, want ...*subject,
+) (claimed map[credentials.Key]credentials.Credential) {
 	s.Helper()
 	got, err := s.store.ClaimDue(s.Context(), batch)
 	if err != nil {
@@ -92,7 +93,7 @@ func claimDueTakes(s *subject) {
 
 func claimDueGives(s *subject) {
 	g := credentials.Grant{
-		Token: credentials.NewSecret("access"), RefreshToken: credentials.NewSecret("refresh"),
+		AccessToken: secret("access"), RefreshToken: secret("refresh"),
 		Lifetime: 2 * time.Hour, RefreshLifetime: 3 * time.Hour, Extra: secrets(map[string]string{"scope": "all"}),
 	}
 	bob := s.account("bob")
@@ -100,29 +101,14 @@ func claimDueGives(s *subject) {
 		one.seed()
 		one.save(one.claim("seed", long), credentials.Renewal{Grant: g, By: "seed"})
 	}
-	bob.release(bob.claim("seed", long))
-	before := map[credentials.Key]credentials.Credential{s.key: s.get(), bob.key: bob.get()}
+	bob.release(bob.claim("seed", long)) // so that the versions differ
+	before := map[*subject]credentials.Credential{s: s.get(), bob: bob.get()}
 
-	const lease = 40 * time.Minute
 	batch := s.batch("host-1 pid 4711", 10)
-	batch.Lease = lease
-	for key, c := range s.claimDue(batch, s, bob) {
-		holds(s, c, g)
-		equal(s, "Row", c.Row, before[key].Row)
-		equal(s, "Version", c.Version, before[key].Version+1)
-		equal(s, "TokenVersion", c.TokenVersion, before[key].TokenVersion)
-		equal(s, "Lease.Holder", c.Lease.Holder, batch.Holder)
-		equal(s, "Lease.Version", c.Lease.Version, c.Version)
-		equal(s, "Fence", c.Fence(), credentials.Fence{Row: c.Row, Claim: batch.ID, Version: c.Version})
-		ago(s, "Lease.Age", c.Lease.Age, 0)
-		left(s, "Lease.EndsIn", c.Lease.EndsIn, lease)
-		left(s, "DueIn", c.DueIn, lease)
-		left(s, "ExpiresIn", c.ExpiresIn, g.Lifetime)
-		left(s, "RefreshExpiresIn", c.RefreshExpiresIn, g.RefreshLifetime)
-		clean(s, c)
-		one := &subject{T: s.T, store: s.store, key: key}
-		one.unchanged(c)
-		ago(s, "Lease.Age, read again", one.get().Lease.Age, c.Lease.Age)
+	batch.Lease = 40 * time.Minute
+	claimed := s.claimDue(batch, s, bob)
+	for one, was := range before {
+		one.claimed(claimed[one.key], was, batch.Claim)
 	}
 }
 
@@ -136,24 +122,20 @@ func claimDuePasses(s *subject) {
 	other := s.fresh()
 	other.overdue()
 	passed := []*subject{
-		s.account("leased"), s.account("leased, and due after a late success"), s.account("backing off"), s.account("dead"),
-		s.account("fresh"), s.account("expired, and never due"), s.account("deleted"), other,
+		s.account("leased"), s.account("leased, and due after a late success"), s.account("backing off"),
+		s.account("dead"), s.account("fresh"), s.account("expired, and never due"), s.account("deleted"), other,
 	}
 	passed[0].seed()
 	passed[0].claim("L", long)
 
-	passed[1].seed()
-	late := passed[1].lapsed("A")
-	passed[1].claim("B", long)
-	due := renewal("A")
-	due.DueIn = 0
-	passed[1].save(late, due)
+	late, _ := passed[1].overlapping()
+	passed[1].save(late, renewalDue("A"))
 
 	passed[2].seed()
-	passed[2].fail(passed[2].claim("A", long), failure(credentials.Transient))
+	passed[2].fail(passed[2].claim("A", long), failure(credentials.ClassTransient))
 
 	passed[3].seed()
-	passed[3].fail(passed[3].claim("A", long), failure(credentials.Rejected))
+	passed[3].fail(passed[3].claim("A", long), failure(credentials.ClassDead))
 
 	passed[4].put(renewal("put").Grant)
 
@@ -182,30 +164,28 @@ func claimDuePasses(s *subject) {
 
 	// When the back-off is over, it is due.
 	passed[2].put(credentials.Grant{})
-	f := failure(credentials.Transient)
-	f.RetryIn = short
-	passed[2].fail(passed[2].claim("A", long), f)
-	passed[2].await("the back-off to end", func(c credentials.Credential) bool { return c.Failure.RetryIn <= 0 })
+	passed[2].backedOff(failure(credentials.ClassTransient))
 	s.claimDue(s.batch("D", 10), passed[2])
 }
 
 // claimDueOverdue and claimDueLongest claim one of two, of which one has been due for long.
 func claimDueOverdue(s *subject) {
 	s.claimDuePart(func(batch *credentials.Batch, window time.Duration) (long bool) {
-		batch.Overdue = window
+		batch.MinOverdue = window
 		return true
 	})
 }
 
 func claimDueLongest(s *subject) {
 	s.claimDuePart(func(batch *credentials.Batch, window time.Duration) (long bool) {
-		batch.Longest = window
+		batch.MaxOverdue = window
 		return false
 	})
 }
 
-// claimDuePart has one be due for two windows, and the other for less than one: so long may the store take to make it due
-// and to claim. With a store that is slower, or on a busy machine, it tries again with a window twice as long.
+// claimDuePart has one be due for two windows, and the other for less than one: so long may the
+// store take to make it due and to claim. With a store that is slower, or on a busy machine, it
+// tries again with a window twice as long.
 func (s *subject) claimDuePart(bound func(batch *credentials.Batch, window time.Duration) (long bool)) {
 	for window := 100 * time.Millisecond; window < patience/2; window *= 2 {
 		try := s.fresh()
@@ -227,12 +207,28 @@ func (s *subject) claimDuePart(bound func(batch *credentials.Batch, window time.
 			continue
 		}
 		if len(got) != 1 || got[0].Key != want.key {
-			s.Errorf("ClaimDue of what has been due for %v to %v: got %d credentials", batch.Overdue, batch.Longest, len(got))
+			s.Errorf("ClaimDue, overdue for %v to %v: got %d credentials", batch.MinOverdue, batch.MaxOverdue, len(got))
 		}
 		try.claimDue(try.batch("B", 10), other)
 		return
 	}
 	s.Fatal("the store was too slow for every window; this test tests nothing")
+}
+
+func claimDueProbe(s *subject) {
+	failed, first, last := s.account("failed"), s.account("first"), s.account("last")
+	first.overdue()
+	last.overdue()
+	failed.seed()
+	failed.fail(failed.claim("seed", long), failureNow(credentials.ClassTransient))
+	probe := s.batch("A", 1)
+	probe.Probe = true
+	s.claimDue(probe, last)
+	probe.ID = rand.Text()
+	s.claimDue(probe, first)
+	probe.ID = rand.Text()
+	s.claimDue(probe)
+	s.claimDue(s.batch("B", 10), failed)
 }
 
 func claimDueResults(s *subject) {
@@ -249,11 +245,10 @@ func claimDueResults(s *subject) {
 	}
 	equal(s, "distinct fences", len(fences), 4)
 
-	s.save(claimed[s.key], renewal("A"))
-	free(s, s.has(renewal("A")))
-	failed.fail(claimed[failed.key], failure(credentials.Transient))
-	equal(s, "Failure.By", failed.get().Failure.By, "A")
-	state(s, failed.get(), credentials.BackingOff)
+	free(s, s.save(claimed[s.key], renewal("A")))
+	c := failed.fail(claimed[failed.key], failure(credentials.ClassTransient))
+	equal(s, "Failure.By", c.Failure.By, "A")
+	state(s, c, credentials.StateBackingOff)
 	released.release(claimed[released.key])
 	free(s, released.get())
 	kept.unchanged(claimed[kept.key])
@@ -288,7 +283,7 @@ func claimDueConcurrent(s *subject) {
 			}
 			done := len(taken) == rows
 			mu.Unlock()
-			if done { // what another had locked is passed over: a batch of none is not the end
+			if done { // an empty batch is not the end: rows that another locked are passed over
 				return
 			}
 		}
@@ -296,14 +291,14 @@ func claimDueConcurrent(s *subject) {
 	equal(s, "credentials claimed", len(taken), rows)
 	for key, n := range taken {
 		equal(s, "claims of "+key.Account, n, 1)
-		equal(s, "Version of "+key.Account, (&subject{T: s.T, store: s.store, key: key}).get().Version, before[key].Version+1)
+		one := &subject{T: s.T, store: s.store, key: key}
+		equal(s, "Version of "+key.Account, one.get().Version, before[key].Version+1)
 	}
 }
 
 func claimDueRefuses(s *subject) {
 	before := s.overdue()
 	for name, change := range map[string]func(b *credentials.Batch){
-		"no ID":            func(b *credentials.Batch) { b.ID = "" },
 		"a limit of 0":     func(b *credentials.Batch) { b.Limit = 0 },
 		"a negative limit": func(b *credentials.Batch) { b.Limit = -1 },
 		"no service":       func(b *credentials.Batch) { b.Service = "" },

@@ -42,7 +42,7 @@ func dueServicesEarliest(s *subject) {
 	dueIn("the only one's", 3*time.Hour)
 
 	bob, never := s.account("bob"), s.account("never")
-	never.put(credentials.Grant{Token: credentials.NewSecret("does not expire")})
+	never.put(credentials.Grant{AccessToken: secret("does not expire")})
 	bob.seed()
 	bob.save(bob.claim("A", long), renewal("sooner"))
 	dueIn("the earlier one's", time.Hour)
@@ -65,10 +65,10 @@ func dueServicesAbsent(s *subject) {
 		}
 	}
 	absent("without credentials")
-	s.put(credentials.Grant{Token: credentials.NewSecret("does not expire")})
+	s.put(credentials.Grant{AccessToken: secret("does not expire")})
 	absent("with one that is never due")
 	s.seed()
-	s.fail(s.claim("A", long), failure(credentials.Rejected))
+	s.fail(s.claim("A", long), failure(credentials.ClassDead))
 	absent("with a dead one")
 	s.overdue()
 	if _, ok := s.dueService(); !ok {

@@ -11,28 +11,27 @@ var failTests = []test{
 	{"recorded when the lease has ended, while nobody else wrote", failLate},
 	{"a back-off of zero", failNow},
 	{"failures are counted until a success", failCounts},
-	{"invariant 9: a rejected grant is dead until a put", failRejected},
+	{"invariant 9: a dead grant stays dead until a put", failDead},
 	{"invariant 11: a good token stays good", failKeepsToken},
 	{"a failure without code and reason", failBare},
 	{"the last failure's details are kept, not the first's", failReplaces},
 }
 
 func failRecords(s *subject) {
-	for _, class := range []credentials.Class{credentials.Transient, credentials.Unknown} {
+	for _, class := range []credentials.Class{credentials.ClassTransient, credentials.ClassUnknown} {
 		g := credentials.Grant{
-			RefreshToken: credentials.NewSecret("refresh"), Extra: secrets(map[string]string{"scope": "all"}),
+			RefreshToken: secret("refresh"), Extra: secrets(map[string]string{"scope": "all"}),
 		}
 		s.put(g)
 		a := s.claim("host-1 pid 4711", long)
 		f := credentials.Failure{
-			Class: class, Code: "temporarily_unavailable", Reason: `HTTP status 503: "it's down"`, RetryIn: 40 * time.Minute,
-			Count: 99, By: "somebody else", Ago: time.Hour, // which Fail ignores
+			Class: class, Code: "temporarily_unavailable", Reason: `HTTP status 503: "it's down"`,
+			RetryIn: 40 * time.Minute,
+			Count:   99, By: "somebody else", Ago: time.Hour, // which Fail ignores
 		}
-		s.fail(a, f)
 
-		c := s.get()
-		equal(s, "Version", c.Version, a.Version+1)
-		equal(s, "TokenVersion", c.TokenVersion, a.TokenVersion)
+		c := s.fail(a, f)
+		hasVersions(s, c, a.Version+1, a.TokenVersion)
 		equal(s, "Failure.Class", c.Failure.Class, class)
 		equal(s, "Failure.Code", c.Failure.Code, f.Code)
 		equal(s, "Failure.Reason", c.Failure.Reason, f.Reason)
@@ -43,59 +42,50 @@ func failRecords(s *subject) {
 		left(s, "DueIn", c.DueIn, f.RetryIn)
 		equal(s, "Lease", c.Lease, credentials.Lease{})
 		holds(s, c, g)
-		state(s, c, credentials.BackingOff)
+		state(s, c, credentials.StateBackingOff)
 	}
 }
 
 func failLate(s *subject) {
 	s.seed()
 	a := s.lapsed("A")
-	s.fail(a, failure(credentials.Transient))
-	c := s.get()
+	c := s.fail(a, failure(credentials.ClassTransient))
 	equal(s, "Version", c.Version, a.Version+1)
 	equal(s, "Failure.By", c.Failure.By, "A")
 	equal(s, "Lease", c.Lease, credentials.Lease{})
-	state(s, c, credentials.BackingOff)
+	state(s, c, credentials.StateBackingOff)
 }
 
 func failNow(s *subject) {
 	s.seed()
-	s.fail(s.claim("A", long), credentials.Failure{Class: credentials.Transient})
-	c := s.get()
+	c := s.fail(s.claim("A", long), credentials.Failure{Class: credentials.ClassTransient})
 	left(s, "Failure.RetryIn", c.Failure.RetryIn, 0)
 	left(s, "DueIn", c.DueIn, 0)
-	state(s, c, credentials.Claimable)
+	state(s, c, credentials.StateClaimable)
 }
 
 func failCounts(s *subject) {
 	s.seed()
-	f := failure(credentials.Transient)
-	f.RetryIn = 0
+	f := failureNow(credentials.ClassTransient)
 	for want := 1; want <= 3; want++ {
-		s.fail(s.claim("A", long), f)
-		equal(s, "Failure.Count", s.get().Failure.Count, want)
+		equal(s, "Failure.Count", s.fail(s.claim("A", long), f).Failure.Count, want)
 	}
-	due := renewal("B")
-	due.DueIn = 0
-	s.save(s.claim("B", long), due)
-	equal(s, "Failure after a success", s.get().Failure, credentials.Failure{})
+	c := s.save(s.claim("B", long), renewalDue("B"))
+	equal(s, "Failure after a success", c.Failure, credentials.Failure{})
 
-	s.fail(s.claim("C", long), f)
-	equal(s, "Failure.Count after a success", s.get().Failure.Count, 1)
+	equal(s, "Failure.Count after a success", s.fail(s.claim("C", long), f).Failure.Count, 1)
 	s.seed()
-	s.fail(s.claim("D", long), f)
-	equal(s, "Failure.Count after a put", s.get().Failure.Count, 1)
+	equal(s, "Failure.Count after a put", s.fail(s.claim("D", long), f).Failure.Count, 1)
 }
 
-func failRejected(s *subject) {
+func failDead(s *subject) {
 	s.seed()
 	a := s.claim("A", long)
-	f := failure(credentials.Rejected)
-	f.RetryIn = long // it makes no sense, and is not kept
-	s.fail(a, f)
-	c := s.get()
+	f := failure(credentials.ClassDead)
+	f.RetryIn = long // a dead grant has no back-off, and keeps none
+	c := s.fail(a, f)
 	equal(s, "Version", c.Version, a.Version+1)
-	equal(s, "Failure.Class", c.Failure.Class, credentials.Rejected)
+	equal(s, "Failure.Class", c.Failure.Class, credentials.ClassDead)
 	equal(s, "Failure.Code", c.Failure.Code, f.Code)
 	equal(s, "Failure.By", c.Failure.By, "A")
 	equal(s, "DueIn", c.DueIn, credentials.Never)
@@ -103,46 +93,42 @@ func failRejected(s *subject) {
 	if c.Failure.RetryIn > 0 {
 		s.Errorf("Failure.RetryIn of a dead grant: got %v, want none", c.Failure.RetryIn)
 	}
-	state(s, c, credentials.Dead)
-	s.refused(credentials.Claim{}, credentials.Dead)
+	state(s, c, credentials.StateDead)
+	s.refused(credentials.Claim{}, credentials.StateDead)
 
-	s.seed()
-	free(s, s.get())
-	b := s.claim("B", long)
-	s.save(b, renewal("B"))
-	state(s, s.get(), credentials.Fresh)
+	free(s, s.seed())
+	state(s, s.save(s.claim("B", long), renewal("B")), credentials.StateFresh)
 }
 
 func failKeepsToken(s *subject) {
 	for _, class := range classes {
 		s.seed()
-		due := renewal("A")
-		due.DueIn = 0
+		due := renewalDue("A")
 		s.save(s.claim("A", long), due)
-		s.fail(s.claim("B", long), failure(class))
-		c := s.has(due)
+		c := s.fail(s.claim("B", long), failure(class))
+		holds(s, c, due.Grant)
 		left(s, "ExpiresIn", c.ExpiresIn, due.Lifetime)
 		equal(s, "Refreshed.By", c.Refreshed.By, "A")
 		equal(s, "Failure.Class", c.Failure.Class, class)
-		state(s, c, credentials.Fresh)
+		state(s, c, credentials.StateFresh)
 	}
 }
 
 func failBare(s *subject) {
 	s.seed()
-	s.fail(s.claim("A", long), credentials.Failure{Class: credentials.Unknown})
-	c := s.get()
-	equal(s, "Failure.Class", c.Failure.Class, credentials.Unknown)
+	c := s.fail(s.claim("A", long), credentials.Failure{Class: credentials.ClassUnknown})
+	equal(s, "Failure.Class", c.Failure.Class, credentials.ClassUnknown)
 	equal(s, "Failure.Code", c.Failure.Code, "")
 	equal(s, "Failure.Reason", c.Failure.Reason, "")
 }
 
 func failReplaces(s *subject) {
 	s.seed()
-	s.fail(s.claim("A", long), credentials.Failure{Class: credentials.Unknown, Code: "first", Reason: "the first"})
-	s.fail(s.claim("B", long), credentials.Failure{Class: credentials.Transient, Reason: "the second", RetryIn: long})
-	c := s.get()
-	equal(s, "Failure.Class", c.Failure.Class, credentials.Transient)
+	first := credentials.Failure{Class: credentials.ClassUnknown, Code: "first", Reason: "the first"}
+	s.fail(s.claim("A", long), first)
+	second := credentials.Failure{Class: credentials.ClassTransient, Reason: "the second", RetryIn: long}
+	c := s.fail(s.claim("B", long), second)
+	equal(s, "Failure.Class", c.Failure.Class, credentials.ClassTransient)
 	equal(s, "Failure.Code", c.Failure.Code, "")
 	equal(s, "Failure.Reason", c.Failure.Reason, "the second")
 	left(s, "Failure.RetryIn", c.Failure.RetryIn, long)

@@ -16,17 +16,17 @@ var interruptedTests = []test{
 	{"not by a success, a late one included", interruptedNotBySuccess},
 	{"not by a claim under which an earlier one's success was saved", interruptedNotUnderSuccess},
 	{"not by its own claim, repeated after the lease's end", interruptedNotByItself},
-	{"survives a release, a transient and a rejecting failure", interruptedSurvives},
+	{"survives a release, a transient failure and a dead grant", interruptedSurvives},
 	{"cleared by a success", interruptedCleared},
 }
 
 func interruptedByLapse(s *subject) {
 	s.seed()
-	// Long enough to tell the time since the claim from the time since the lease's end.
+	// The lease is long enough to tell the time since the claim from the time since the lease's
+	// end.
 	const lease = 50 * time.Millisecond
 	s.claim("A", lease)
-	ended := s.await("the lease to end", func(c credentials.Credential) bool { return !c.Lease.Live() })
-	clean(s, ended)
+	clean(s, s.awaitLapse())
 
 	b := s.claim("B", long)
 	equal(s, "Interrupted.By", b.Interrupted.By, "A")
@@ -46,39 +46,38 @@ func interruptedTwice(s *subject) {
 func interruptedByUnknown(s *subject) {
 	s.seed()
 	a := s.claim("A", long)
-	f := failure(credentials.Unknown)
-	f.RetryIn = 0
-	// Long enough to tell the time since the claim from the time since the failure.
+	f := failureNow(credentials.ClassUnknown)
+	// The exchange is long enough to tell the time since the claim from the time since the failure.
 	const exchange = 50 * time.Millisecond
-	s.await("the exchange to take a while", func(c credentials.Credential) bool { return c.Lease.Age >= exchange })
-	s.fail(a, f)
-	c := s.get()
+	s.await("the exchange to take a while", func(c credentials.Credential) bool {
+		return c.Lease.Age >= exchange
+	})
+	c := s.fail(a, f)
 	equal(s, "Interrupted.By", c.Interrupted.By, "A")
 	ago(s, "Interrupted.Ago", c.Interrupted.Ago, exchange)
 
 	b := s.claim("B", long)
 	equal(s, "Interrupted.By under the next claim", b.Interrupted.By, "A")
-	s.fail(b, f)
-	equal(s, "Interrupted.By after another of unknown outcome", s.get().Interrupted.By, "B")
+	equal(s, "Interrupted.By after another of unknown outcome", s.fail(b, f).Interrupted.By, "B")
 }
 
 func interruptedNotByFailure(s *subject) {
+	none := func(when string, c credentials.Credential) {
+		s.Helper()
+		equal(s, "Interrupted "+when, c.Interrupted, credentials.Interruption{})
+	}
 	s.seed()
-	f := failure(credentials.Transient)
-	f.RetryIn = 0
-	s.fail(s.claim("A", long), f)
-	equal(s, "Interrupted after a transient failure", s.get().Interrupted, credentials.Interruption{})
-	equal(s, "Interrupted under the next claim", s.claim("B", long).Interrupted, credentials.Interruption{})
+	f := failureNow(credentials.ClassTransient)
+	none("after a transient failure", s.fail(s.claim("A", long), f))
+	none("under the next claim", s.claim("B", long))
 
 	s.seed()
-	s.fail(s.claim("A", long), failure(credentials.Rejected))
-	equal(s, "Interrupted after a rejection", s.get().Interrupted, credentials.Interruption{})
+	none("when the grant is dead", s.fail(s.claim("A", long), failure(credentials.ClassDead)))
 
-	// One whose lease had ended by then is known as well.
+	// A failure whose lease had ended by then is known as well.
 	s.seed()
-	s.fail(s.lapsed("A"), f)
-	equal(s, "Interrupted after a late failure", s.get().Interrupted, credentials.Interruption{})
-	equal(s, "Interrupted under the claim after it", s.claim("B", long).Interrupted, credentials.Interruption{})
+	none("after a late failure", s.fail(s.lapsed("A"), f))
+	none("under the claim after it", s.claim("B", long))
 }
 
 func interruptedNotByRelease(s *subject) {
@@ -89,46 +88,40 @@ func interruptedNotByRelease(s *subject) {
 
 func interruptedNotBySuccess(s *subject) {
 	s.seed()
-	due := renewal("A")
-	due.DueIn = 0
-	s.save(s.lapsed("A"), due)
+	s.save(s.lapsed("A"), renewalDue("A"))
 	clean(s, s.claim("B", long))
 
-	s.seed()
-	a := s.lapsed("A")
-	b := s.claim("B", long)
-	s.save(a, due)
-	clean(s, s.get())
+	a, b := s.overlapping()
+	clean(s, s.save(a, renewalDue("A")))
 	s.release(b)
 	clean(s, s.claim("C", long))
 }
 
-// interruptedNotUnderSuccess: what B may have presented is not the refresh token that A's success brought, so nothing
-// is known to be wrong with that.
+// interruptedNotUnderSuccess: B may have presented a refresh token, but not the one that A's
+// success brought, so nothing is known to be wrong with that one.
 func interruptedNotUnderSuccess(s *subject) {
 	s.seed()
 	a := s.lapsed("A")
 	s.claim("B", short) // maybe at the same moment, by the store's clock: that decides nothing
-	due := renewal("A")
-	due.DueIn = 0
+	due := renewalDue("A")
 	s.save(a, due)
-	s.await("B's lease to end", func(c credentials.Credential) bool { return !c.Lease.Live() })
+	s.awaitLapse()
 
 	c := s.claim("C", short)
 	holds(s, c, due.Grant)
 	clean(s, c)
-	// C presents A's, so its own interruption counts again.
-	s.await("C's lease to end", func(c credentials.Credential) bool { return !c.Lease.Live() })
+	// C presents A's refresh token, so C's own interruption counts again.
+	s.awaitLapse()
 	equal(s, "Interrupted.By", s.claim("D", long).Interrupted.By, "C")
 }
 
-// interruptedNotByItself: who repeats a claim got no answer to it and presented nothing, so that the repeated claim is
-// as good as a first one.
+// interruptedNotByItself: a holder that repeats a claim got no answer to it and presented nothing,
+// so that the repeated claim is as good as a first one.
 func interruptedNotByItself(s *subject) {
 	s.seed()
 	claim := credentials.Claim{ID: rand.Text(), Holder: "A", Lease: short}
 	first, _ := s.tryClaim(claim)
-	s.await("the lease to end", func(c credentials.Credential) bool { return !c.Lease.Live() })
+	s.awaitLapse()
 	claim.Lease = long
 	again, made := s.tryClaim(claim)
 	if !made || !again.Lease.Live() {
@@ -138,7 +131,6 @@ func interruptedNotByItself(s *subject) {
 	clean(s, again)
 	clean(s, s.get())
 	s.save(again, renewal("A"))
-	s.has(renewal("A"))
 }
 
 func interruptedSurvives(s *subject) {
@@ -147,37 +139,27 @@ func interruptedSurvives(s *subject) {
 	s.release(s.claim("B", long))
 	equal(s, "Interrupted.By after a release", s.get().Interrupted.By, "A")
 
-	f := failure(credentials.Transient)
-	f.RetryIn = 0
-	s.fail(s.claim("C", long), f)
-	equal(s, "Interrupted.By after a transient failure", s.get().Interrupted.By, "A")
+	transient := failureNow(credentials.ClassTransient)
+	c := s.fail(s.claim("C", long), transient)
+	equal(s, "Interrupted.By after a transient failure", c.Interrupted.By, "A")
 
-	s.fail(s.claim("D", long), failure(credentials.Rejected))
-	c := s.get()
-	equal(s, "Interrupted.By after a rejection", c.Interrupted.By, "A")
+	c = s.fail(s.claim("D", long), failure(credentials.ClassDead))
+	equal(s, "Interrupted.By when the grant is dead", c.Interrupted.By, "A")
 	ago(s, "Interrupted.Ago", c.Interrupted.Ago, short)
 	equal(s, "Failure.By", c.Failure.By, "D")
 
 	s.seed()
-	f.Class = credentials.Unknown
-	s.fail(s.claim("E", long), f)
-	f.Class = credentials.Transient
-	s.fail(s.claim("F", long), f)
-	equal(s, "Interrupted.By after unknown, then transient", s.get().Interrupted.By, "E")
+	s.fail(s.claim("E", long), failureNow(credentials.ClassUnknown))
+	c = s.fail(s.claim("F", long), transient)
+	equal(s, "Interrupted.By after unknown, then transient", c.Interrupted.By, "E")
 }
 
 func interruptedCleared(s *subject) {
-	s.seed()
-	s.lapsed("A")
-	b := s.claim("B", long)
+	_, b := s.overlapping()
 	equal(s, "Interrupted.By", b.Interrupted.By, "A")
-	s.save(b, renewal("B"))
-	free(s, s.get())
+	free(s, s.save(b, renewal("B")))
 
 	s.seed()
-	f := failure(credentials.Unknown)
-	f.RetryIn = 0
-	s.fail(s.claim("A", long), f)
-	s.save(s.claim("B", long), renewal("B"))
-	free(s, s.get())
+	s.fail(s.claim("A", long), failureNow(credentials.ClassUnknown))
+	free(s, s.save(s.claim("B", long), renewal("B")))
 }

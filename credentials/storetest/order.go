@@ -12,7 +12,8 @@ var orderTests = []test{
 	{"invariants 4 and 5: three holders and a put in every order", orderOfThreeAndPut},
 }
 
-// orderOfThree lets three holders of overlapping claims succeed or fail, in every combination and order.
+// orderOfThree lets three holders of overlapping claims succeed or fail, in every combination and
+// order.
 func orderOfThree(s *subject) {
 	for _, order := range permutations([]int{0, 1, 2}) {
 		for successes := range 1 << 3 {
@@ -29,8 +30,9 @@ func orderOfThreeAndPut(s *subject) {
 	}
 }
 
-// playOrder makes three claims, the first two of which have ended, and lets their holders come back in that order,
-// those with a success whose bit is set, while it keeps account of what the row must hold.
+// playOrder makes three claims, the first two of which have ended, and lets their holders come back
+// in that order: with a success if the holder's bit is set, else with a failure. playOrder keeps
+// account of the contents that the row must have.
 func playOrder(s *subject, order []int, successes int) {
 	const put, seeded = 3, -1
 	seed := s.seed()
@@ -56,7 +58,7 @@ func playOrder(s *subject, order []int, successes int) {
 			}
 		default:
 			story += fmt.Sprintf(" %s fails", name(i))
-			err = s.store.Fail(s.Context(), claims[i].Fence(), failure(credentials.Rejected))
+			err = s.store.Fail(s.Context(), claims[i].Fence(), failure(credentials.ClassDead))
 			want = credentials.ErrSuperseded
 			if i == 2 {
 				if !written {
@@ -82,7 +84,7 @@ func playOrder(s *subject, order []int, successes int) {
 	if failed {
 		count = 1
 	}
-	equal(s, "Token after"+story, c.Token.Reveal(), token)
+	equal(s, "Token after"+story, c.AccessToken.Reveal(), token)
 	equal(s, "TokenVersion after"+story, c.TokenVersion, version)
 	equal(s, "Failure.Count after"+story, c.Failure.Count, count)
 	equal(s, "Lease after"+story, c.Lease, credentials.Lease{})

@@ -8,26 +8,21 @@ var releaseTests = []test{
 	{"repeated, it does nothing", releaseRepeated},
 	{"another's lease is left alone", releaseAnother},
 	{"after a late success it keeps what that brought", releaseAfterLateSuccess},
-	{"after its own success it does nothing", releaseAfterSave},
-	{"after a put it does nothing", releaseAfterPut},
+	{"after its own success or a put it does nothing", releaseAfterWrite},
 	{"of a deleted credential", releaseDeleted},
 	{"failures before it stay counted", releaseKeepsFailure},
 }
 
 func releaseOwn(s *subject) {
 	s.put(renewal("put").Grant)
-	a, made := s.tryClaim(credentials.Claim{Holder: "A", Lease: long, Rejected: renewal("put").Token})
-	if !made {
-		s.Fatal("Claim with the row's token rejected: refused")
-	}
+	a := s.claimInvalidating("A")
 	s.release(a)
-	c := s.has(renewal("put"))
-	equal(s, "Version", c.Version, a.Version+1)
-	equal(s, "TokenVersion", c.TokenVersion, a.TokenVersion)
+	c := s.has(renewal("put").Grant)
+	hasVersions(s, c, a.Version+1, a.TokenVersion)
 	left(s, "ExpiresIn", c.ExpiresIn, renewal("put").Lifetime)
 	left(s, "DueIn", c.DueIn, 0)
 	free(s, c)
-	state(s, c, credentials.Claimable)
+	state(s, c, credentials.StateClaimable)
 	s.claim("B", long)
 }
 
@@ -54,40 +49,33 @@ func releaseRepeated(s *subject) {
 }
 
 func releaseAnother(s *subject) {
-	s.seed()
-	a := s.lapsed("A")
-	b := s.claim("B", long)
+	a, b := s.overlapping()
 	s.release(a)
 	s.unchanged(b)
 	s.save(b, renewal("B"))
-	s.has(renewal("B"))
 }
 
 func releaseAfterLateSuccess(s *subject) {
-	_, b := lateUnderAnother(s)
+	_, b := s.lateUnderAnother()
 	before := s.get()
 	s.release(b)
-	c := s.has(renewal("A"))
+	c := s.has(renewal("A").Grant)
 	equal(s, "Version", c.Version, before.Version+1)
 	left(s, "DueIn", c.DueIn, before.DueIn)
 	free(s, c)
-	state(s, c, credentials.Fresh)
+	state(s, c, credentials.StateFresh)
 }
 
-func releaseAfterSave(s *subject) {
+func releaseAfterWrite(s *subject) {
 	s.seed()
 	a := s.claim("A", long)
-	s.save(a, renewal("A"))
-	before := s.get()
+	before := s.save(a, renewal("A"))
 	s.release(a)
 	s.unchanged(before)
-}
 
-func releaseAfterPut(s *subject) {
 	s.seed()
-	a := s.claim("A", long)
-	s.put(renewal("put").Grant)
-	before := s.get()
+	a = s.claim("A", long)
+	before = s.put(renewal("put").Grant)
 	s.release(a)
 	s.unchanged(before)
 }
@@ -102,12 +90,10 @@ func releaseDeleted(s *subject) {
 
 func releaseKeepsFailure(s *subject) {
 	s.seed()
-	f := failure(credentials.Transient)
-	f.RetryIn = 0
-	s.fail(s.claim("A", long), f)
+	s.fail(s.claim("A", long), failureNow(credentials.ClassTransient))
 	s.release(s.claim("B", long))
 	c := s.get()
-	equal(s, "Failure.Class", c.Failure.Class, credentials.Transient)
+	equal(s, "Failure.Class", c.Failure.Class, credentials.ClassTransient)
 	equal(s, "Failure.Count", c.Failure.Count, 1)
 	equal(s, "Failure.By", c.Failure.By, "A")
 }

@@ -64,7 +64,7 @@ func versionsMove(s *subject) {
 		{"a claim", func() { held = s.claim("A", long) }},
 		{"a release", func() { s.release(held) }},
 		{"another claim", func() { held = s.claim("B", long) }},
-		{"a failure", func() { s.fail(held, credentials.Failure{Class: credentials.Transient}) }},
+		{"a failure", func() { s.fail(held, credentials.Failure{Class: credentials.ClassTransient}) }},
 		{"a claim after the failure", func() { held = s.claim("C", long) }},
 		{"a success", func() { s.save(held, renewal("C")) }},
 		{"a put", func() { s.put(credentials.Grant{}) }},

@@ -1,15 +1,19 @@
-// Package history judges what was recorded of credentials while processes used them: who stored, claimed, presented and
-// got what, and when. It asks whether all that can have happened one after the other, each operation at one moment
-// between its start and its end, to one register per credential that keeps these rules:
+// Package history judges what was recorded of credentials while processes used them: who stored,
+// claimed, presented and got what, and when. It asks whether all that can have happened one after
+// the other, each operation at one moment between its start and its end, to one register per
+// credential that keeps these rules:
 //
-//   - A put sets the refresh token and begins a new grant. A commit sets token and refresh token; it belongs to the
-//     grant of the refresh token that was exchanged, and replaces the result of no later claim.
+//   - A put sets the refresh token and begins a new grant. A commit sets token and refresh token;
+//     it belongs to the grant of the refresh token that was exchanged, and replaces the result of
+//     no later claim.
 //   - A claim finds the refresh token that is in the register.
-//   - A caller gets a token only after it was committed, and none that had expired before it asked. That may be an
-//     older one than the register's: processes cache tokens while they are valid.
-//   - A refresh token is not presented again once a presentation has used it up to its holder's knowledge.
+//   - A caller gets a token only after it was committed, and none that had expired before it asked.
+//     The token may be older than the register's: processes cache tokens while they are valid.
+//   - A refresh token is not presented again once a presentation has used it up to its holder's
+//     knowledge.
 //
-// The search for such an order is porcupine's. Credentials are judged one by one, since nothing connects them.
+// The search for such an order is porcupine's. Credentials are judged one by one, since nothing
+// connects them.
 package history
 
 import (
@@ -35,7 +39,8 @@ const (
 // Forever is the End of an operation of which nobody knows whether, or when, it took effect.
 const Forever = math.MaxInt64
 
-// Operation is one thing that was done, between Start and End by [Now]. Tokens are named by their fingerprints.
+// Operation is one thing that was done, between Start and End by [Now]. Tokens are named by their
+// fingerprints.
 type Operation struct {
 	Kind       Kind
 	Credential string
@@ -75,8 +80,8 @@ func Check(operations []Operation, limit time.Duration) Verdict {
 	for _, name := range names {
 		own := byCredential[name]
 		slices.SortStableFunc(own, func(a, b Operation) int { return cmp.Compare(a.Start, b.Start) })
-		// What two operations show by themselves is said in plain words. The search finds it too, but can only say
-		// that there is no order.
+		// A fault that two operations show by themselves is said in plain words. The search finds
+		// it too, but can only say that there is no order.
 		if found := plain(own); len(found) > 0 {
 			for _, violation := range found {
 				verdict.Violations = append(verdict.Violations, name+": "+violation)
@@ -94,8 +99,8 @@ func Check(operations []Operation, limit time.Duration) Verdict {
 	return verdict
 }
 
-// plain returns the violations that two operations of one credential, sorted by start, show by themselves. One of each
-// sort will do.
+// plain returns the violations that two operations of one credential, sorted by start, show by
+// themselves. One of each sort will do.
 func plain(operations []Operation) []string {
 	found := make(map[string]string)
 	violated := func(rule, format string, args ...any) {

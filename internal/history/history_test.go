@@ -113,7 +113,8 @@ func TestCredentialsAreJudgedOneByOne(t *testing.T) {
 	}
 }
 
-// A long history with many callers, lost replies and replays is decided at once, and one wrong read in it is found.
+// A long history with many callers, lost replies and replays is decided at once, and one wrong read
+// in it is found.
 func TestLongHistory(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	operations := []history.Operation{put(0, 5, "r0")}

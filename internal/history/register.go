@@ -9,7 +9,8 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// register is one credential's state. Its sets are bit sets in strings, so that states can be compared with ==.
+// register is one credential's state. Its sets are bit sets in strings, so that states can be
+// compared with ==.
 type register struct {
 	refresh   int    // the refresh token that is in the row; 0: none yet
 	grant     set    // the refresh tokens of the present grant
@@ -70,8 +71,8 @@ const (
 	undecided
 )
 
-// search looks for an order of one credential's operations that the register allows. Where there is none, stuck
-// describes the first operation that the longest order leaves out.
+// search looks for an order of one credential's operations that the register allows. Where there is
+// none, stuck describes the first operation that the longest order leaves out.
 func search(operations []Operation, limit time.Duration) (stuck string, _ result) {
 	prepared := prepare(operations)
 	switch porcupine.CheckOperationsTimeout(model, prepared, limit) {
@@ -104,10 +105,12 @@ func search(operations []Operation, limit time.Duration) (stuck string, _ result
 	return model.DescribeOperation(first.Input, nil), impossible
 }
 
-// prepare makes porcupine's operations, and fewer of them, since a search among many that overlap takes for ever.
+// prepare makes porcupine's operations, and fewer of them, since a search among many that overlap
+// takes for ever.
 //
-// Of the callers that got the same token it keeps the one that got it first, and one that asked after its end: once a
-// token is committed it stays so, therefore an order that has room for those has room for all.
+// Of the callers that got the same token it keeps the one that got it first, and one that asked
+// after its end: once a token is committed it stays so, therefore an order that has room for those
+// has room for all.
 func prepare(operations []Operation) []porcupine.Operation {
 	operations = settle(operations)
 	numbers := make(map[string]int)
@@ -155,9 +158,9 @@ func prepare(operations []Operation) []porcupine.Operation {
 	return prepared
 }
 
-// settle decides whether the writes took effect of which nobody knows. One whose refresh token or token turns up
-// elsewhere did, before that operation ended. Any other may as well not have: as long as it was in the row, nobody
-// looked.
+// settle decides whether the writes took effect of which nobody knows. One whose refresh token or
+// token turns up elsewhere did, before that operation ended. Any other may as well not have: as
+// long as it was in the row, nobody looked.
 func settle(operations []Operation) []Operation {
 	turnedUp := make(map[string]int64) // when at the latest, by token
 	witness := func(token string, end int64) {

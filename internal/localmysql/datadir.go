@@ -22,9 +22,10 @@ func (s *Server) initialize(ctx context.Context) error {
 	if err := os.Mkdir(s.tmpdir(), 0o700); err != nil {
 		return fmt.Errorf("localmysql: %w", err)
 	}
-	// Without a password, any user of this machine could act as the server's user, who may be root. The server
-	// runs the file at every start, before it accepts a connection.
-	account := "SET SESSION sql_log_bin = 0;\nALTER USER 'root'@'localhost' IDENTIFIED BY '" + s.password + "';\n"
+	// Without a password, any user of this machine could act as the server's user, who may be root.
+	// The server runs the file at every start, before it accepts a connection.
+	account := "SET SESSION sql_log_bin = 0;\nALTER USER 'root'@'localhost' IDENTIFIED BY '" +
+		s.password + "';\n"
 	if err := os.WriteFile(s.initSQL(), []byte(account), 0o600); err != nil {
 		return fmt.Errorf("localmysql: %w", err)
 	}
@@ -38,7 +39,7 @@ func (s *Server) initialize(ctx context.Context) error {
 		}
 		defer func() { _ = sql.Close() }()
 		args = append(s.commonArgs(), "--bootstrap", "--innodb-log-file-size=32M",
-			// What mariadb-install-db sets for these statements.
+			// As mariadb-install-db has it for these statements.
 			"--max-allowed-packet=8M", "--enforce-storage-engine=", "--log-warnings=0")
 	}
 	output, err := os.Create(filepath.Join(s.dir, "initialize.log"))
@@ -60,17 +61,19 @@ func (s *Server) initialize(ctx context.Context) error {
 		p.kill()
 		err = ctx.Err()
 	}
-	return fmt.Errorf("localmysql: %s did not initialize the data: %w\n%s", s.program, err, tail(output.Name()))
+	return fmt.Errorf("localmysql: %s did not initialize the data: %w\n%s", s.program, err,
+		tail(output.Name()))
 }
 
-// systemTables returns what MariaDB's --bootstrap reads to make its system tables, as mariadb-install-db would feed it.
-// That script itself will not do: Debian's server package lacks a program it calls, and run as root it changes
-// the owner of folders in /usr.
+// systemTables returns what MariaDB's --bootstrap reads to make its system tables, as
+// mariadb-install-db would feed it. The script itself will not do: Debian's server package lacks a
+// program it calls, and run as root it changes the owner of folders in /usr.
 func (s *Server) systemTables(ctx context.Context) (*os.File, error) {
 	if err := os.Mkdir(s.datadir(), 0o700); err != nil {
 		return nil, err
 	}
-	help, err := exec.CommandContext(ctx, s.program, "--no-defaults", "--verbose", "--help").Output()
+	help, err := exec.CommandContext(ctx, s.program, "--no-defaults", "--verbose",
+		"--help").Output()
 	if err != nil {
 		return nil, fmt.Errorf("%s --help: %w", s.program, err)
 	}
@@ -101,8 +104,8 @@ func (s *Server) systemTables(ctx context.Context) (*os.File, error) {
 
 var charsetsDir = regexp.MustCompile(`(?m)^character-sets-dir\s+(\S.*)$`)
 
-// commonArgs are what initialization and start have in common. --no-defaults must be the first: the machine's own
-// configuration is for another server.
+// commonArgs are what initialization and start have in common. --no-defaults must be the first: the
+// machine's own configuration is for another server.
 func (s *Server) commonArgs() []string {
 	args := []string{
 		"--no-defaults",

@@ -13,15 +13,16 @@ import (
 // ErrNoServer is returned by Find and Start when neither mysqld nor mariadbd is installed.
 var ErrNoServer = errors.New("localmysql: neither mysqld nor mariadbd is installed")
 
-// searchDirs are where server programs are kept; an ordinary user's PATH often lacks the sbin folders.
+// searchDirs are where server programs are kept; an ordinary user's PATH often lacks the sbin
+// folders.
 var searchDirs = []string{
 	"/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/usr/bin", "/usr/local/bin", "/usr/local/mysql/bin",
 	"/opt/homebrew/bin", "/opt/homebrew/opt/mysql/bin", "/opt/homebrew/opt/mariadb/bin", "/opt/local/bin",
 }
 
-// Find returns the path of the server program that Start would run: a mysqld, else a mariadbd, first from PATH, then
-// from the folders where packages put them. (Debian's MariaDB installs a mysqld too, which is the same program.) The
-// error is ErrNoServer.
+// Find returns the path of the server program that Start would run: a mysqld, else a mariadbd,
+// first from PATH, then from the folders where packages put them. (Debian's MariaDB installs a
+// mysqld too, which is the same program.) The error is ErrNoServer.
 func Find() (string, error) {
 	for _, name := range []string{"mysqld", "mariadbd"} {
 		if path := lookUp(name); path != "" {
@@ -50,15 +51,17 @@ func lookUp(name string) string {
 func isMariaDB(ctx context.Context, program string) (bool, error) {
 	out, err := exec.CommandContext(ctx, program, "--no-defaults", "--version").CombinedOutput()
 	if err != nil {
-		return false, fmt.Errorf("localmysql: %s --version: %w\n%s", program, err, strings.TrimSpace(string(out)))
+		return false, fmt.Errorf("localmysql: %s --version: %w\n%s", program, err,
+			strings.TrimSpace(string(out)))
 	}
 	return strings.Contains(string(out), "MariaDB"), nil
 }
 
 var leadingVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*`)
 
-// VersionName turns what a server answers to SELECT VERSION() into a name for people: "10.11.19-MariaDB-log" into
-// "MariaDB 10.11.19", "9.7.4-2" into "MySQL 9.7.4". What does not begin with a number is kept as it is after "MySQL".
+// VersionName turns what a server answers to SELECT VERSION() into a name for people:
+// "10.11.19-MariaDB-log" into "MariaDB 10.11.19", "9.7.4-2" into "MySQL 9.7.4". A version that does
+// not begin with a number is kept as it is after "MySQL".
 func VersionName(version string) string {
 	product := "MySQL"
 	if strings.Contains(version, "MariaDB") {

@@ -4,6 +4,7 @@ package localmysql_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -20,120 +22,171 @@ import (
 func TestServer(t *testing.T) {
 	server := start(t, nil)
 	db := open(t, server)
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, server *localmysql.Server, db *sql.DB)
+	}{
+		{"settings", testSettings},
+		{"DSN", testDSN},
+		{"no account without the password", testNoOtherAccount},
+		{"another server beside it", testAnotherServer},
+		{"process group of its own", testProcessGroup},
+		{"Restart keeps what was committed", testRestart},
+		{"Kill, then Restart", testKill},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, server, db) })
+	}
+}
 
-	t.Run("settings", func(t *testing.T) {
-		for _, test := range []struct{ variable, want string }{
-			{"innodb_flush_log_at_trx_commit", "1"},
-			{"sync_binlog", "1"},
-			{"log_bin", "1"},
-			{"innodb_doublewrite", "on"},
-			{"bind_address", "127.0.0.1"},
-		} {
-			got := strings.ToLower(queryString(t, db, "SELECT @@"+test.variable))
-			if test.want == "on" && got == "1" { // MariaDB's word for it
-				got = "on"
-			}
-			if got != test.want {
-				t.Errorf("%s = %q, want %q", test.variable, got, test.want)
-			}
+func testSettings(t *testing.T, _ *localmysql.Server, db *sql.DB) {
+	for _, test := range []struct{ variable, want string }{
+		{"innodb_flush_log_at_trx_commit", "1"},
+		{"sync_binlog", "1"},
+		{"log_bin", "1"},
+		{"innodb_doublewrite", "on"},
+		{"bind_address", "127.0.0.1"},
+	} {
+		got := strings.ToLower(queryString(t, db, "SELECT @@"+test.variable))
+		if test.want == "on" && got == "1" { // MariaDB's word for it
+			got = "on"
 		}
-	})
+		if got != test.want {
+			t.Errorf("%s = %q, want %q", test.variable, got, test.want)
+		}
+	}
+}
 
-	t.Run("DSN", func(t *testing.T) {
-		exec1(t, db, "CREATE DATABASE chosen")
-		cfg, err := mysql.ParseDSN(server.DSN("chosen"))
+func testDSN(t *testing.T, server *localmysql.Server, db *sql.DB) {
+	exec1(t, db, "CREATE DATABASE chosen")
+	cfg, err := mysql.ParseDSN(server.DSN("chosen"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !cfg.InterpolateParams {
+		t.Error("InterpolateParams is off")
+	}
+	if got, want := queryString(t, openDSN(t, server.DSN("chosen")), "SELECT DATABASE()"), "chosen"; got != want {
+		t.Errorf("DATABASE() = %q, want %q", got, want)
+	}
+}
+
+func testNoOtherAccount(t *testing.T, server *localmysql.Server, _ *sql.DB) {
+	for _, user := range []string{"root", "", "mariadb.sys", "mysql.sys"} {
+		cfg, err := mysql.ParseDSN(server.DSN(""))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !cfg.InterpolateParams {
-			t.Error("InterpolateParams is off")
+		cfg.User, cfg.Passwd = user, ""
+		err = openDSN(t, cfg.FormatDSN()).Ping()
+		var refused *mysql.MySQLError
+		if !errors.As(err, &refused) {
+			t.Errorf("user %q: %v, want the server's refusal", user, err)
 		}
-		if got, want := queryString(t, openDSN(t, server.DSN("chosen")), "SELECT DATABASE()"), "chosen"; got != want {
-			t.Errorf("DATABASE() = %q, want %q", got, want)
-		}
-	})
+	}
+}
 
-	t.Run("no account without the password", func(t *testing.T) {
-		for _, user := range []string{"root", "", "mariadb.sys", "mysql.sys"} {
-			cfg, err := mysql.ParseDSN(server.DSN(""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			cfg.User, cfg.Passwd = user, ""
-			err = openDSN(t, cfg.FormatDSN()).Ping()
-			var refused *mysql.MySQLError
-			if !errors.As(err, &refused) {
-				t.Errorf("user %q: %v, want the server's refusal", user, err)
-			}
-		}
-	})
+func testAnotherServer(t *testing.T, _ *localmysql.Server, db *sql.DB) {
+	other := start(t, nil)
+	if got, not := dataDir(t, open(t, other)), dataDir(t, db); got == not {
+		t.Errorf("both servers have their data in %s", got)
+	}
+}
 
-	t.Run("another server beside it", func(t *testing.T) {
-		other := start(t, nil)
-		if got, not := dataDir(t, open(t, other)), dataDir(t, db); got == not {
-			t.Errorf("both servers have their data in %s", got)
-		}
-	})
+func testProcessGroup(t *testing.T, server *localmysql.Server, db *sql.DB) {
+	text, err := os.ReadFile(queryString(t, db, "SELECT @@pid_file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(string(text), &pid); err != nil {
+		t.Fatal(err)
+	}
+	group, err := syscall.Getpgid(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own := syscall.Getpgrp(); group == own {
+		t.Errorf("the server is in the test's own process group %d", own)
+	}
+}
 
-	t.Run("process group of its own", func(t *testing.T) {
-		text, err := os.ReadFile(queryString(t, db, "SELECT @@pid_file"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var pid int
-		if _, err := fmt.Sscan(string(text), &pid); err != nil {
-			t.Fatal(err)
-		}
-		group, err := syscall.Getpgid(pid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if own := syscall.Getpgrp(); group == own {
-			t.Errorf("the server is in the test's own process group %d", own)
-		}
-	})
+func testRestart(t *testing.T, server *localmysql.Server, db *sql.DB) {
+	exec1(t, db, "CREATE TABLE chosen.kept (word VARCHAR(20))")
+	exec1(t, db, "INSERT INTO chosen.kept VALUES ('still here')")
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec("INSERT INTO chosen.kept VALUES ('uncommitted')"); err != nil {
+		t.Fatal(err)
+	}
+	before, dsn := queryString(t, db, "SELECT @@pid_file"), server.DSN("")
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(); err == nil {
+		t.Error("a connection survived the restart")
+	}
+	if got := server.DSN(""); got != dsn {
+		t.Errorf("DSN changed from %s to %s", dsn, got)
+	}
+	if got := queryString(t, db, "SELECT @@pid_file"); got != before {
+		t.Errorf("another server answers: %s, want %s", got, before)
+	}
+	if got, want := queryString(t, db, "SELECT GROUP_CONCAT(word) FROM chosen.kept"), "still here"; got != want {
+		t.Errorf("rows after the restart: %q, want %q", got, want)
+	}
+}
 
-	t.Run("Restart keeps what was committed", func(t *testing.T) {
-		exec1(t, db, "CREATE TABLE chosen.kept (word VARCHAR(20))")
-		exec1(t, db, "INSERT INTO chosen.kept VALUES ('still here')")
-		tx, err := db.Begin()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := tx.Exec("INSERT INTO chosen.kept VALUES ('uncommitted')"); err != nil {
-			t.Fatal(err)
-		}
-		before, dsn := queryString(t, db, "SELECT @@pid_file"), server.DSN("")
-		if err := server.Restart(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := tx.Commit(); err == nil {
-			t.Error("a connection survived the restart")
-		}
-		if got := server.DSN(""); got != dsn {
-			t.Errorf("DSN changed from %s to %s", dsn, got)
-		}
-		if got := queryString(t, db, "SELECT @@pid_file"); got != before {
-			t.Errorf("another server answers: %s, want %s", got, before)
-		}
-		if got, want := queryString(t, db, "SELECT GROUP_CONCAT(word) FROM chosen.kept"), "still here"; got != want {
-			t.Errorf("rows after the restart: %q, want %q", got, want)
-		}
-	})
+func testKill(t *testing.T, server *localmysql.Server, db *sql.DB) {
+	server.Kill()
+	server.Kill()
+	if err := db.Ping(); err == nil {
+		t.Error("the server answers after Kill")
+	}
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Ping(); err != nil {
+		t.Error(err)
+	}
+}
 
-	t.Run("Kill, then Restart", func(t *testing.T) {
-		server.Kill()
-		server.Kill()
-		if err := db.Ping(); err == nil {
-			t.Error("the server answers after Kill")
-		}
-		if err := server.Restart(t.Context()); err != nil {
+func TestFreeze(t *testing.T) {
+	server := start(t, nil)
+	db := open(t, server)
+	id := queryString(t, db, "SELECT CONNECTION_ID()")
+	for range 2 {
+		if err := server.Freeze(); err != nil {
 			t.Fatal(err)
 		}
-		if err := db.Ping(); err != nil {
-			t.Error(err)
-		}
-	})
+	}
+	answered := make(chan error, 1)
+	var now string
+	go func() { answered <- db.QueryRow("SELECT CONNECTION_ID()").Scan(&now) }()
+	select {
+	case err := <-answered:
+		t.Fatalf("a frozen server answered: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := server.Thaw(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil || now != id {
+		t.Errorf("connection %q, %v after the thaw; want the one from before, %q", now, err, id)
+	}
+
+	if err := server.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	queryString(t, db, "SELECT 1")
+	server.Kill()
+	if err := errors.Join(server.Freeze(), server.Thaw()); err != nil {
+		t.Errorf("Freeze and Thaw of a server that is not running: %v", err)
+	}
 }
 
 func TestStop(t *testing.T) {

@@ -18,7 +18,8 @@ import (
 	"github.com/latchkey-go/latchkey/internal/localmysql"
 )
 
-// helperVariable makes this test binary a program that owns a server; its value says how the program ends.
+// helperVariable makes this test binary a program that owns a server; its value says how the
+// program ends.
 const helperVariable = "LATCHKEY_LOCALMYSQL_HELPER"
 
 func TestMain(m *testing.M) {

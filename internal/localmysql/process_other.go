@@ -26,4 +26,6 @@ type process struct {
 }
 
 func (*process) kill()         {}
+func (*process) freeze() error { return errors.ErrUnsupported }
+func (*process) thaw() error   { return errors.ErrUnsupported }
 func (*process) success() bool { return false }

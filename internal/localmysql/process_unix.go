@@ -11,10 +11,11 @@ import (
 	"syscall"
 )
 
-// watchdogScript reads process group ids, an empty line meaning none, until every copy of its standard input's other
-// end is closed: by close, or because the owner has died, in whatever way. Then it kills the last group and removes the
-// folder. It is a process, and not a signal handler or a parent-death signal, since nothing else outlives
-// SIGKILL, removes files, and depends neither on the system nor on the thread that started the server.
+// watchdogScript reads process group ids, an empty line meaning none, until every copy of its
+// standard input's other end is closed: by close, or because the owner has died, in whatever way.
+// Then it kills the last group and removes the folder. It is a process, and not a signal handler or
+// a parent-death signal, since nothing else outlives SIGKILL, removes files, and depends neither on
+// the system nor on the thread that started the server.
 const watchdogScript = `
 trap '' HUP INT TERM
 while read -r line; do group=$line; done
@@ -26,8 +27,8 @@ done
 exit 1
 `
 
-// serverScript reports its own id before it becomes the program: there is no moment at which the program runs and
-// the watchdog does not know.
+// serverScript reports its own id before it becomes the program: there is no moment at which the
+// program runs and the watchdog does not know.
 const serverScript = `echo $$ >&3 && exec "$@" 3>&-`
 
 type watchdog struct {
@@ -65,7 +66,8 @@ type process struct {
 	err    error // how the process ended; never nil; to be read after exited is closed
 }
 
-// start runs a program in a process group of its own. It reads input and writes to output; nil means the null device.
+// start runs a program in a process group of its own. It reads input and writes to output; nil
+// means the null device.
 func (w *watchdog) start(program string, args []string, input, output *os.File) (*process, error) {
 	argv := append([]string{"-c", serverScript, "latchkey-server", program}, args...)
 	cmd := exec.Command("/bin/sh", argv...)
@@ -103,6 +105,10 @@ func (p *process) kill() {
 		<-p.exited
 	}
 }
+
+// freeze and thaw stop the process group and have it go on.
+func (p *process) freeze() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGSTOP) }
+func (p *process) thaw() error   { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGCONT) }
 
 // success reports whether the process, which has ended, succeeded.
 func (p *process) success() bool { return p.cmd.ProcessState.Success() }

@@ -3,8 +3,6 @@ package model
 import (
 	"context"
 	"time"
-
-	"github.com/latchkey-go/latchkey/credentials"
 )
 
 func (w *world) at(p, k int) (*process, *account) {
@@ -15,10 +13,22 @@ func (w *world) at(p, k int) (*process, *account) {
 
 func (x Ask) do(w *world) {
 	p, a := w.at(x.P, x.K)
-	w.ask(p, a, credentials.Token{}, x.Within)
+	w.ask(p, a, got{}, x.Within)
 }
 
-func (x Reject) do(w *world) {
+func (Crowd) do(w *world) { w.crowd(2 * storeTimeout) }
+
+// crowd has callers of every process ask for everything.
+func (w *world) crowd(within time.Duration) (callers []*caller) {
+	for _, p := range w.running() {
+		for _, a := range w.accounts {
+			callers = append(callers, w.ask(p, a, got{}, within))
+		}
+	}
+	return callers
+}
+
+func (x Invalidate) do(w *world) {
 	p, a := w.at(x.P, x.K)
 	w.mu.Lock()
 	token := p.last[a]
@@ -31,7 +41,7 @@ func (x Reject) do(w *world) {
 func (x Renew) do(w *world) {
 	p, _ := w.at(x.P, 0)
 	w.live.Go(func() {
-		kept, err := p.m.RefreshDue(context.Background())
+		kept, err := p.keeper.RunOnce(context.Background())
 		w.note("%s has renewed what was due: %+v, %v", p.name, kept, err)
 	})
 }
@@ -48,14 +58,15 @@ func (x Delete) do(w *world) {
 func (x Revoke) do(w *world) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.accounts[x.K].family.revoked = true
+	w.accounts[x.K].family.Revoke()
+	w.mayLose("the authorization was withdrawn", w.accounts[x.K])
 }
 
 func (x Sleep) do(*world) { time.Sleep(x.For) }
 
 func (x Until) do(w *world) {
 	w.mu.Lock()
-	now, c := time.Now(), w.accounts[x.K].cell
+	now, c := w.clock(nil), w.accounts[x.K].cell
 	var when moment
 	switch {
 	case !c.exists:
@@ -87,8 +98,17 @@ func (x Kill) do(w *world) {
 func (x Down) do(w *world) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.down = later(w.down, time.Now().Add(x.For))
-	w.troubled = w.down
+	w.goesAway(x.For, x.As)
+}
+
+func (x Cut) do(w *world) {
+	p, _ := w.at(x.P, 0)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.cut = p.cut.extended(x.For, x.As)
+	w.mayLose("a process was cut off")
+	w.troubled = later(w.troubled, p.cut.until)
+	w.Cuts++
 }
 
 func (x Fault) do(w *world) {
@@ -107,7 +127,12 @@ func (x Exit) do(w *world) {
 	w.live.Go(func() { w.close(p, x.Within) })
 }
 
-// close ends a process in the normal way. Unless that takes too long, nothing of what it got may be lost.
+// closing is how long Close may take whose context has ended: an exchange, and the save of its
+// result.
+const closing = exchangeTimeout + grace
+
+// close ends a process in the normal way. Unless that takes too long, nothing of what it got may be
+// lost.
 func (w *world) close(p *process, within time.Duration) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), within)
@@ -115,19 +140,43 @@ func (w *world) close(p *process, within time.Duration) {
 	err := p.m.Close(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if took := time.Since(began); took > within {
-		w.breaks(broken("Close ends with its context", "%v after it", took-within))
+	bound := within
+	if within == 0 {
+		bound = closing
+	}
+	if took := time.Since(began); took > bound {
+		w.breaks(broken("Close ends with its context", "%v after it", took-bound))
 	}
 	if p.killed {
 		return
 	}
 	w.noteLocked("%s is closed: %v", p.name, err)
 	if err != nil {
+		if within == 0 && p.anyTrouble().Before(began.Add(-soon)) {
+			w.allStored(p)
+			for _, a := range w.accounts {
+				w.nothingUnderWay(p, a)
+			}
+		}
 		p.gone = true
 		p.troubleAll()
+		w.mayLose("a process was closed with an exchange under way")
 		return
 	}
+	if p.anyTrouble().After(began.Add(-soon)) {
+		p.left = true
+		w.mayLose("a process was closed while the store was in trouble")
+	}
 	w.allStored(p)
+}
+
+// nothingUnderWay: Close has let the exchanges of the process end. w.mu is held.
+func (w *world) nothingUnderWay(p *process, a *account) {
+	for _, shown := range a.presentations {
+		if shown.by == p && !shown.recorded && shown.claim.ends.After(time.Now()) {
+			w.breaks(broken("Close waits for what is under way, also where its context has ended", "%s, %s", p.name, a.key))
+		}
+	}
 }
 
 // allStored: what a process was granted is stored, or something later is. w.mu is held.
@@ -136,7 +185,7 @@ func (w *world) allStored(p *process) {
 		for _, shown := range a.presentations {
 			if shown.by == p && shown.answered && !shown.stored {
 				w.breaks(broken("invariant 4: what was granted is saved while the process lives", "%s got %s and never saved it",
-					p.name, shown.granted.Token.Reveal()))
+					p.name, shown.granted.AccessToken.Reveal()))
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
 // op is one call of a store and its answer.
@@ -25,27 +26,37 @@ type op struct {
 }
 
 // Op names a call that a process makes.
-type Op string
+type Op = testkit.Method
 
-// The calls of a store, and that of the provider.
+// The calls of a store, that of the provider, and those of a person.
 const (
-	Get      Op = "Get"
-	Versions Op = "Versions"
-	Claim    Op = "Claim"
-	Save     Op = "Save"
-	Fail     Op = "Fail"
-	Release  Op = "Release"
-	ClaimDue Op = "ClaimDue"
+	Get         = testkit.Get
+	GetAll      = testkit.GetAll
+	Versions    = testkit.Versions
+	Claim       = testkit.Claim
+	ClaimAll    = testkit.ClaimAll
+	Save        = testkit.Save
+	Fail        = testkit.Fail
+	Release     = testkit.Release
+	ClaimDue    = testkit.ClaimDue
+	FindClaims  = testkit.FindClaims
+	DueServices = testkit.DueServices
 
-	DueServices Op = "DueServices"
-	Refresh     Op = "Refresh"
+	Refresh Op = "Refresh"
 
 	put    Op = "Put"
 	remove Op = "Delete"
 )
 
-// apply does to the cell what the call must have done to the credential, and says what is wrong with its answer.
+// apply does to the cell what the call must have done to the credential, and says what is wrong
+// with its answer.
 func (c cell) apply(o op) (cell, *Violation) {
+	if o.kind == ClaimAll {
+		if o.passedOver() && !o.alone {
+			return c, nil
+		}
+		o.kind, o.claim = Claim, o.claim.Shared()
+	}
 	switch o.kind {
 	case put:
 		return c.put(o)
@@ -63,12 +74,20 @@ func (c cell) apply(o op) (cell, *Violation) {
 	switch o.kind {
 	case ClaimDue:
 		return c.claimDue(o)
+	case FindClaims:
+		return c.findClaims(o)
 	case remove:
 		return cell{before: c.row}, nil
 	case Get:
 		return c.match(o.got, o.at)
 	case Claim:
 		return c.claim(o)
+	case Save, Fail, Release:
+		if c.open(o.kind, o.fence) && errors.Is(o.err, credentials.ErrUnavailable) {
+			return c, nil
+		}
+	}
+	switch o.kind {
 	case Save:
 		return c.save(o)
 	case Fail:
@@ -77,6 +96,11 @@ func (c cell) apply(o op) (cell, *Violation) {
 		return c.release(o)
 	}
 	panic("no such call: " + o.kind)
+}
+
+// passedOver reports whether a ClaimAll did nothing, since the row was locked.
+func (o op) passedOver() bool {
+	return o.kind == ClaimAll && errors.Is(o.err, credentials.ErrRowLocked)
 }
 
 func (c cell) put(o op) (cell, *Violation) {
@@ -91,7 +115,7 @@ func (c cell) put(o op) (cell, *Violation) {
 			next.tokenOf = next.version
 		}
 	}
-	next.token, next.refresh = o.grant.Token.Reveal(), o.grant.RefreshToken.Reveal()
+	next.token, next.refresh = o.grant.AccessToken.Reveal(), o.grant.RefreshToken.Reveal()
 	lifetime := o.grant.Lifetime
 	if lifetime == 0 && next.token != "" {
 		lifetime = credentials.Never
@@ -100,12 +124,12 @@ func (c cell) put(o op) (cell, *Violation) {
 	return next, nil
 }
 
-// claim: the answer says whether it was made. It must have been possible, and nothing else may have been.
+// claim: the answer says whether it was made. It must have been possible, and nothing else may have
+// been.
 func (c cell) claim(o op) (cell, *Violation) {
-	turnedDown := o.claim.Rejected.Reveal()
-	possible := c.states(o.at, turnedDown)
+	possible := c.states(o.at, o.claim)
 	if o.got.Lease.ID != o.claim.ID || !o.got.Lease.Live() { // an ended one of that name was not made just now
-		if state := o.got.State(o.claim.Rejected); state == credentials.Claimable || !possible.has(state) {
+		if state := o.got.State(o.claim); state == credentials.StateClaimable || !possible.has(state) {
 			return c, broken("a claim is refused for a reason", "state %d, want one of the set %b", state, possible)
 		}
 		return c.match(o.got, o.at)
@@ -113,15 +137,17 @@ func (c cell) claim(o op) (cell, *Violation) {
 	if c.lease.id == o.claim.ID && o.got.Version == c.version {
 		return c.match(o.got, o.at) // repeated, it finds what it made
 	}
-	if !possible.has(credentials.Claimable) {
+	if !possible.has(credentials.StateClaimable) {
 		rule := "one exchange per expiry: what is fresh is not claimed"
 		switch {
-		case possible.has(credentials.Leased):
+		case possible.has(credentials.StateLeased):
 			rule = "invariant 1: at most one live claim"
-		case possible.has(credentials.Dead):
+		case possible.has(credentials.StateDead):
 			rule = "invariant 9: what is dead is not claimed"
-		case possible.has(credentials.BackingOff):
+		case possible.has(credentials.StateBackingOff):
 			rule = "invariant 10: nothing is claimed before its back-off is over"
+		case possible.has(credentials.StateTooYoung):
+			rule = "no token is exchanged since it was turned down that an exchange has just brought"
 		}
 		return c, broken(rule, "claimed by %s under version %d; the lease before it: %s", o.claim.Holder, o.got.Version, c.lease.holder)
 	}
@@ -132,7 +158,8 @@ func (c cell) claim(o op) (cell, *Violation) {
 // claimed is the cell under a claim that was possible.
 func (c cell) claimed(o op) cell {
 	next := c
-	if c.lease.id != "" && c.lease.id != o.claim.ID && !c.lease.overtaken {
+	unused := c.lease.id == o.claim.ID || c.lease.id == o.claim.Unused
+	if c.lease.id != "" && !unused && !c.lease.overtaken {
 		next.interrupted = c.lease.holder
 	}
 	next.version++
@@ -144,20 +171,21 @@ func (c cell) claimed(o op) cell {
 	return next
 }
 
-// claimDue: a batch claims what is due and may be claimed, and not what is not. While something else is done to a
-// credential, it may be locked, and passed over.
+// claimDue: a batch claims what is due and may be claimed, and not what is not. While something
+// else is done to a credential, it may be locked, and passed over.
 func (c cell) claimDue(o op) (cell, *Violation) {
+	o.claim.Invalidated, o.claim.TakeOver, o.claim.Unused = credentials.TokenID{}, "", "" // which a batch does not use
 	if o.err != nil {
 		return c, broken("the store works", "ClaimDue: %v", o.err)
 	}
-	due, early := c.due.reached(o.at.plus(-o.batch.Overdue))
+	due, early := c.due.reached(o.at.plus(-o.batch.MinOverdue))
 	old := false
-	if o.batch.Longest > 0 {
-		_, recent := c.due.reached(o.at.plus(-o.batch.Longest - blur))
+	if o.batch.MaxOverdue > 0 {
+		_, recent := c.due.reached(o.at.plus(-o.batch.MaxOverdue - blur))
 		old = !recent
 	}
 	if o.got.Row == 0 {
-		if c.exists && o.alone && !o.batch.Repeated && due && !early && !old && c.states(o.at, "") == only(credentials.Claimable) {
+		if c.exists && o.alone && due && !early && !old && c.states(o.at, o.claim) == only(credentials.StateClaimable) {
 			return c, broken("a batch claims what is due", "it is due, and was left")
 		}
 		return c, nil
@@ -168,13 +196,26 @@ func (c cell) claimDue(o op) (cell, *Violation) {
 	if o.got.Lease.ID != o.claim.ID || !o.got.Lease.Live() {
 		return c, broken("a batch returns what it claimed", "the lease is %s's", o.got.Lease.Holder)
 	}
-	if o.batch.Repeated && (c.lease.id != o.claim.ID || o.got.Version != c.version) {
-		return c, broken("a batch that is repeated claims nothing more", "it claimed under version %d", o.got.Version)
-	}
-	if !o.batch.Repeated && !due {
+	if !due {
 		return c, broken("a batch claims what is due", "it is due in %v", o.got.DueIn)
 	}
 	return c.claim(o)
+}
+
+// findClaims: what a batch claimed is found, whether or not its lease has ended.
+func (c cell) findClaims(o op) (cell, *Violation) {
+	there := c.exists && c.lease.id == o.claim.ID
+	switch {
+	case o.err != nil:
+		return c, broken("the store works", "FindClaims: %v", o.err)
+	case o.got.Row == 0 && there && !c.lease.overtaken: // a late success moves the time at which it is due
+		return c, broken("what a batch claimed is found", "claim %s", o.claim.ID)
+	case o.got.Row == 0:
+		return c, nil
+	case !there:
+		return c, broken("what a batch claimed is found, and nothing else", "the lease is %s's", o.got.Lease.Holder)
+	}
+	return c.match(o.got, o.at)
 }
 
 // own reports whether the credential's lease, live or not, is the fence's.
@@ -182,12 +223,20 @@ func (c cell) own(f credentials.Fence) bool {
 	return c.exists && c.row == f.Row && c.lease.id != "" && c.lease.id == f.Claim
 }
 
+// open reports whether a store of several servers may leave the outcome open: the row is not there,
+// or it never saw the claim, which is what a server that is behind says too. A success is stored
+// without the claim.
+func (c cell) open(kind Op, f credentials.Fence) bool {
+	gone := !c.exists || c.row != f.Row
+	return gone || kind != Save && c.version < f.Version
+}
+
 // save: a success is stored, unless the result of a later claim or put is stored already.
 func (c cell) save(o op) (cell, *Violation) {
 	here := c.exists && c.row == o.fence.Row
 	own := c.own(o.fence)
 	if later := !own && c.tokenOf >= o.fence.Version; !here || later {
-		same := here && c.token == o.renewal.Token.Reveal() && c.refresh == o.renewal.RefreshToken.Reveal()
+		same := here && c.token == o.renewal.AccessToken.Reveal() && c.refresh == o.renewal.RefreshToken.Reveal()
 		switch {
 		case same && o.err != nil:
 			return c, broken("a save that is repeated finds its own earlier write", "error %v", o.err)
@@ -202,12 +251,13 @@ func (c cell) save(o op) (cell, *Violation) {
 			o.err, o.fence.Version, c.tokenOf, own)
 	}
 	next := c
-	next.token, next.refresh = o.renewal.Token.Reveal(), o.renewal.RefreshToken.Reveal()
+	next.token, next.refresh = o.renewal.AccessToken.Reveal(), o.renewal.RefreshToken.Reveal()
 	from := o.from
 	if from == (span{}) {
 		from = o.at
 	}
 	next.expires, next.due = momentIn(from, o.renewal.Lifetime), momentIn(from, o.renewal.DueIn)
+	next.broughtBy, next.brought = o.renewal.By, o.at
 	next.failure, next.interrupted = failed{}, ""
 	next.tokenOf = max(c.tokenOf, o.fence.Version)
 	next.version = max(c.version, o.fence.Version) + 1
@@ -241,12 +291,12 @@ func (c cell) fail(o op) (cell, *Violation) {
 		return c, broken("invariant 10: a failure is recorded for all", "error %v", o.err)
 	}
 	retry := momentIn(o.at, o.failure.RetryIn)
-	if o.failure.Class == credentials.Rejected {
+	if o.failure.Class == credentials.ClassDead {
 		retry = moment{never: true}
 	}
 	next.failure = failed{class: o.failure.Class, code: o.failure.Code, count: c.failure.count + 1, by: c.lease.holder, retry: retry}
 	next.due = retry
-	if o.failure.Class == credentials.Unknown {
+	if o.failure.Class == credentials.ClassUnknown {
 		next.interrupted = c.lease.holder
 	}
 	return next, nil

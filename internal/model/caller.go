@@ -14,23 +14,29 @@ import (
 type caller struct {
 	by         *process
 	a          *account
-	turnedDown string // the token it reports; "" if it asks
+	turnedDown string    // the token it reports; "" if it asks
+	gotAt      time.Time // when it got that token
 	deadline   time.Time
 
 	start  time.Time
+	leased bool          // a lease stood in the row when it asked
 	paused time.Duration // of its process before
 	void   bool          // its process was killed
 	done   bool
+	at     time.Time // when
 	token  credentials.Token
 	err    error
 }
 
 // ask has a caller ask, or report a token, in a goroutine of its own.
-func (w *world) ask(p *process, a *account, turnedDown credentials.Token, within time.Duration) *caller {
+func (w *world) ask(p *process, a *account, turnedDown got, within time.Duration) *caller {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	c := &caller{by: p, a: a, turnedDown: turnedDown.Value.Reveal(), start: now, paused: p.paused()}
+	c := &caller{
+		by: p, a: a, turnedDown: turnedDown.Value.Reveal(), gotAt: turnedDown.at,
+		start: now, leased: a.cell.lease.id != "", paused: p.paused(),
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	if within > 0 {
 		c.deadline = now.Add(within)
@@ -40,6 +46,7 @@ func (w *world) ask(p *process, a *account, turnedDown credentials.Token, within
 		a.turnedDown[c.turnedDown] = true
 		delete(p.cached, a)
 	}
+	p.unasked[a] = 0
 	w.callers = append(w.callers, c)
 	w.live.Go(func() {
 		defer cancel()
@@ -48,7 +55,7 @@ func (w *world) ask(p *process, a *account, turnedDown credentials.Token, within
 		if c.turnedDown == "" {
 			token, err = p.m.Token(ctx, a.key)
 		} else {
-			token, err = p.m.Reject(ctx, a.key, turnedDown)
+			token, err = p.m.Invalidate(ctx, a.key, turnedDown.Token)
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -60,7 +67,7 @@ func (w *world) ask(p *process, a *account, turnedDown credentials.Token, within
 // returns looks at what the caller got. w.mu is held.
 func (c *caller) returns(ctx context.Context, token credentials.Token, err error) {
 	w, now := c.by.w, time.Now()
-	c.done, c.token, c.err = true, token, err
+	c.done, c.at, c.token, c.err = true, now, token, err
 	w.past(c.a, now)
 	if c.void {
 		return
@@ -83,11 +90,20 @@ func (c *caller) returns(ctx context.Context, token credentials.Token, err error
 // tookTooLong: no caller is kept for ever, and none for long where all is well.
 func (c *caller) tookTooLong(now time.Time) {
 	w, took := c.by.w, now.Sub(c.start)-(c.by.paused()-c.paused)
-	if took > patience {
+	// A caller that reports a token joins one exchange after the other that does not know of the
+	// report, while its result cannot be stored.
+	if took > patience && !(c.turnedDown != "" && w.troubled.After(c.start)) {
 		w.breaks(broken("no caller hangs", "%s waits for %v", c.by.name, took))
 	}
 	calm := later(later(w.troubled, c.a.troubled), later(c.by.lastTrouble(c.a), w.began.Add(-afterwards))).Add(afterwards)
-	if well := 2*w.plan.Latency + 2*c.a.longest + 3*time.Second; took > well && c.start.After(calm) {
+	well := 2*w.plan.Latency + 2*w.plan.Saving + 2*c.a.longest + 3*time.Second
+	if c.leased {
+		well += 2*grace + time.Second // it may be a lease that was left
+		if !w.clocks.back.IsZero() {
+			well += lease // which began in the future, and is counted in whole
+		}
+	}
+	if took > well && c.start.After(calm) && !w.plan.futile() {
 		w.breaks(broken("where all is well, a caller gets its token soon", "%s waits for %v", c.by.name, took))
 	}
 }
@@ -109,17 +125,54 @@ func (c *caller) got(token credentials.Token, now time.Time) {
 	case commit == nil:
 		w.breaks(broken("invariant 3: no caller sees a token that is not committed", "%s of %s", text, c.a.key))
 		return
-	case !commit.ends.After(now):
+	case !commit.ends.Add(w.tooLong()).After(now):
 		w.breaks(broken("no caller gets a token that has expired", "%s, %v ago", text, now.Sub(commit.ends)))
-	case token.Expiry.After(commit.ends):
+	case token.Expiry.After(commit.ends.Add(w.tooLong())):
 		w.breaks(broken("invariant 12: no process takes a token for fresher than it is", "%v longer", token.Expiry.Sub(commit.ends)))
-	case text == c.turnedDown:
+	case text == c.turnedDown && !w.plan.Same:
 		w.breaks(broken("who reports a token gets another", "%s", text))
 	}
-	c.by.last[c.a] = token
+	c.newest(commit, token, now)
+	c.by.last[c.a] = got{token, now}
 	if !c.a.turnedDown[text] {
 		c.by.cached[c.a] = cached{token: text, at: now, expires: token.Expiry}
 	}
+}
+
+// newest: of one row, no older token is given over a newer one in one process, and no token is
+// taken for longer-lived than it was; slow answers of the store may have made its life seem
+// shorter.
+func (c *caller) newest(commit *commit, token credentials.Token, now time.Time) {
+	w, p, id := c.by.w, c.by, commit.id()
+	before := p.given[c.a]
+	if before.Row == id.Row && before.at.Before(c.start) {
+		if id.Version < before.Version {
+			w.breaks(broken("no older token is given over a newer one", "%s, %s: version %d after %d",
+				p.name, c.a.key, id.Version, before.Version))
+		}
+		// Callers get a token beside an error with the life that was read.
+		lived := before.expiry.After(now) && c.a.cell.failure.class == "" && !c.besideReport(token) &&
+			!later(c.a.troubled, p.lastTrouble(c.a)).After(before.at)
+		grown := token.Expiry.Sub(before.expiry) - (p.pauses - before.paused)
+		if id == before.TokenID && lived && grown > patience && !w.plan.Same {
+			w.breaks(broken("the life of a token never grows", "%s, %s: by %v", p.name, c.a.key, grown))
+		}
+	}
+	if before.Row != id.Row || id.Version >= before.Version {
+		p.given[c.a] = given{id, now, token.Expiry, p.pauses}
+	}
+}
+
+// besideReport reports whether a report of the token was under way in the caller's process while the
+// caller waited, which is then given the token beside the report's error.
+func (c *caller) besideReport(token credentials.Token) bool {
+	for _, other := range c.by.w.callers {
+		if other.by == c.by && other.a == c.a && other.turnedDown == token.Value.Reveal() &&
+			(!other.done || !other.at.Before(c.start)) {
+			return true
+		}
+	}
+	return false
 }
 
 // failed: an error has a reason, and holds no secret.
@@ -132,12 +185,18 @@ func (c *caller) failed(ctx context.Context, err error, now time.Time) {
 	var refresh *credentials.RefreshError
 	var allowed bool
 	switch {
+	case errors.As(err, &refresh) && refresh.Code == "too_young":
+		w.TooYoung++
+		allowed = c.turnedDown != "" && recent(a.young) && refresh.Class == credentials.ClassTransient &&
+			refresh.RetryAt.Sub(now) <= 2*credentials.DefaultMinTokenAge // by a clock that was set back
 	case errors.As(err, &refresh):
-		allowed = refresh.Class == credentials.Rejected && recent(a.dead) || c.refused() ||
-			refresh.Class != credentials.Rejected && !later(a.troubled, w.troubled).IsZero()
+		allowed = refresh.Class == credentials.ClassDead && recent(a.dead) || c.refused() ||
+			refresh.Class != credentials.ClassDead && (!later(a.troubled, w.troubled).IsZero() || w.plan.futile())
 		c.stored(err, now)
 	case errors.Is(err, credentials.ErrUnavailable):
-		allowed = recent(p.lastTrouble(a))
+		// An outage is over for a process when a call has succeeded; the others fail beside that
+		// one.
+		allowed = recent(p.anyTrouble()) || p.health.steady.IsZero() || w.plan.futile()
 	case errors.Is(err, credentials.ErrNotFound):
 		allowed = recent(a.absent)
 	case errors.Is(err, credentials.ErrClosed):
@@ -148,37 +207,49 @@ func (c *caller) failed(ctx context.Context, err error, now time.Time) {
 	if !allowed {
 		w.breaks(broken("an error has a reason", "%s, %s: %v", p.name, a.key, err))
 	}
-	// A look at the store that takes long makes a process believe that the token ends sooner, by that much.
+	// A look at the store that takes long makes a process believe that the token ends sooner, by
+	// that much.
 	held, ok := p.cached[a]
-	ok = ok && c.turnedDown == "" && held.expires.After(now.Add(storeTimeout)) && !held.at.After(c.start)
-	// One that was deleted meanwhile may have been found missing.
-	if ok && a.absent.Before(a.committed[held.token].at) && !a.turnedDown[held.token] {
+	ok = ok && !w.clocks.setSince(a.committed[held.token]) && c.turnedDown == "" &&
+		held.expires.After(now.Add(storeTimeout)) && !held.at.After(c.start)
+	// The clock may have been set during the exchange, and a look has since told the process so.
+	ok = ok && a.committed[held.token].expires.After(w.clock(p).Add(storeTimeout))
+	// One that was deleted meanwhile may have been found missing, and a put ends the token before it.
+	if ok && !a.committed[held.token].over && a.absent.Before(a.committed[held.token].at) && !a.turnedDown[held.token] {
 		w.breaks(broken("invariant 11: who has a valid token gives no error", "%s, %s: %v, for %v more", p.name, a.key, err, held.expires.Sub(now)))
 	}
 }
 
-// refused reports whether this process may say that the grant is dead without the row saying so: it may not have been
-// able to record it.
+// refused reports whether this process may say that the grant is dead without the row saying so: it
+// may not have been able to record it.
 func (c *caller) refused() bool {
 	if c.by.w.plan.Replay == credentials.NeverReplay && !c.by.lastTrouble(c.a).Before(c.start.Add(-patience)) {
 		return true
 	}
 	for _, shown := range c.a.presentations {
-		if shown.by == c.by && shown.granted.Token.IsZero() {
+		if shown.by == c.by && shown.granted.AccessToken.IsZero() {
 			return true
 		}
 	}
 	return false
 }
 
-// stored: a provider's failure is no caller's while the token in the store is valid, also by the count of a process that
-// read it slowly.
+// stored: a provider's failure is no caller's while the token in the store is valid, also by the
+// count of a process that read it slowly.
 func (c *caller) stored(err error, now time.Time) {
 	if c.turnedDown != "" || !c.a.cell.exists {
 		return
 	}
+	if c.a.turnedDown[c.a.cell.token] && errors.Is(err, credentials.ErrGrantDead) {
+		return // nobody can have a better one
+	}
 	commit := c.a.committed[c.a.cell.token]
-	if commit != nil && commit.at.Before(c.start.Add(-patience)) && commit.expires.After(now.Add(storeTimeout)) {
+	if commit == nil || c.by.lastTrouble(c.a).After(commit.since()) {
+		return // this process may not know of it
+	}
+	if commit.since().Before(c.start.Add(-patience)) &&
+		commit.expires.After(c.by.w.clock(c.by).Add(storeTimeout)) &&
+		!c.by.w.clocks.setSince(commit) {
 		c.by.w.breaks(broken("invariant 11: a failing provider is no caller's business while the stored token is valid", "%v", err))
 	}
 }

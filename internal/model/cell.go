@@ -7,8 +7,8 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// span is the stretch of time in which something happened once: from before a call to after it. Where time is fake and
-// the call takes none, it is a moment.
+// span is the stretch of time in which something happened once: from before a call to after it.
+// Where time is fake and the call takes none, it is a moment.
 type span struct{ from, to time.Time }
 
 func (s span) plus(d time.Duration) span { return span{s.from.Add(d), s.to.Add(d)} }
@@ -26,7 +26,8 @@ func momentIn(at span, d time.Duration) moment {
 	return moment{span: at.plus(d)}
 }
 
-// reached says whether the moment may have come, and whether it may not have, for someone who looked at that time.
+// reached says whether the moment may have come, and whether it may not have, for someone who
+// looked at that time.
 func (m moment) reached(at span) (mayHave, mayNotHave bool) {
 	if m.never {
 		return false, true
@@ -34,8 +35,9 @@ func (m moment) reached(at span) (mayHave, mayNotHave bool) {
 	return !at.to.Before(m.from), at.from.Before(m.to)
 }
 
-// cell is what one credential must look like, going by the contract and by what was done to it. It is written from the
-// contract's words and not from any store's code, and is a value: a copy of it can be tried out.
+// cell is what one credential must look like, going by the contract and by what was done to it. It
+// is written from the contract's words and not from any store's code, and is a value: a copy of it
+// can be tried out.
 type cell struct {
 	exists bool
 	row    uint64 // 0: made, and not seen yet
@@ -46,6 +48,8 @@ type cell struct {
 
 	token, refresh string
 	expires, due   moment
+	broughtBy      string // whose exchange brought the token; "": it was put
+	brought        span   // when
 
 	lease       held
 	failure     failed
@@ -81,53 +85,90 @@ func only(list ...credentials.State) (s states) {
 	return s
 }
 
-// states are those in which the credential may have been at that time, for someone who was turned down with a token.
-func (c cell) states(at span, turnedDown string) (s states) {
-	free := true
-	if c.lease.id != "" {
+// takeOver says whether the claim may, and may not, have been entitled to the lease at that time.
+func (c cell) takeOver(at span, claim credentials.Claim) (may, mayNot bool) {
+	switch {
+	case c.lease.id == "", c.lease.id == claim.ID, c.lease.id == claim.TakeOver, c.lease.id == claim.Unused:
+		return true, false
+	case claim.Lapsed <= 0:
+		return false, true
+	}
+	return c.lease.ends.reached(at.plus(-claim.Lapsed))
+}
+
+// tooYoung says whether the token may be, and may not be, too young for the claim at that time. A
+// clock that was set back may have it brought in the future.
+func (c cell) tooYoung(at span, claim credentials.Claim) (may, mayNot bool) {
+	if c.broughtBy == "" {
+		return false, true
+	}
+	least, most := at.from.Sub(c.brought.to), at.to.Sub(c.brought.from)
+	return max(least, -most, 0) < claim.MinTokenAge, max(-least, most) >= claim.MinTokenAge
+}
+
+// states are those in which the credential may have been at that time, for that claim.
+func (c cell) states(at span, claim credentials.Claim) (s states) {
+	may, mayNot := c.takeOver(at, claim)
+	if c.lease.id != "" && mayNot {
 		ended, live := c.lease.ends.reached(at)
 		if live {
-			s |= only(credentials.Leased)
+			s |= only(credentials.StateLeased)
 		}
-		free = ended
+		if !ended && !may {
+			return s
+		}
 	}
-	if !free {
-		return s
-	}
-	stale := true
-	if c.token != "" && c.token != turnedDown {
-		expired, good := c.expires.reached(at)
+	turnedDown := claim.Invalidated != credentials.TokenID{} && claim.Invalidated == credentials.TokenID{Row: c.row, Version: c.tokenOf}
+	good, stale := false, true // which it may be
+	if c.token != "" {
+		expired, lives := c.expires.reached(at)
 		due, early := c.due.reached(at)
-		if good && early {
-			s |= only(credentials.Fresh)
-		}
-		stale = expired || due
+		good, stale = lives && early, expired || due
 	}
-	if !stale {
+	if !turnedDown {
+		if good {
+			s |= only(credentials.StateFresh)
+		}
+		if !stale {
+			return s
+		}
+	}
+	if mayNot {
+		s |= only(credentials.StateLeased)
+	}
+	if !may {
 		return s
 	}
-	if c.failure.class == credentials.Rejected {
-		return s | only(credentials.Dead)
+	if c.failure.class == credentials.ClassDead {
+		return s | only(credentials.StateDead)
 	}
 	over := true
 	if c.failure.class != "" {
 		var waits bool
 		over, waits = c.failure.retry.reached(at)
 		if waits {
-			s |= only(credentials.BackingOff)
+			s |= only(credentials.StateBackingOff)
 		}
 	}
-	if over {
-		s |= only(credentials.Claimable)
+	if !over {
+		return s
+	}
+	young, old := c.tooYoung(at, claim)
+	if turnedDown && good && young {
+		s |= only(credentials.StateTooYoung)
+	}
+	if stale || turnedDown && old {
+		s |= only(credentials.StateClaimable)
 	}
 	return s
 }
 
-// tolerance is how far a lifetime may differ from what is expected: stores round, and real ones take their time.
+// tolerance is how far a lifetime may differ from what is expected: stores round, and real ones
+// take their time.
 const tolerance = time.Second
 
-// match holds the credential that a store returned at that time against the cell, and learns from it what only the
-// store could know.
+// match holds the credential that a store returned at that time against the cell, and learns from
+// it what only the store could know.
 func (c cell) match(got credentials.Credential, at span) (cell, *Violation) {
 	if c.row == 0 {
 		if got.Row == 0 || got.Row == c.before {
@@ -148,7 +189,7 @@ func (c cell) match(got credentials.Credential, at span) (cell, *Violation) {
 		{"Row", got.Row, c.row},
 		{"Version", got.Version, c.version},
 		{"TokenVersion", got.TokenVersion, c.tokenOf},
-		{"Token", got.Token.Reveal(), c.token},
+		{"Token", got.AccessToken.Reveal(), c.token},
 		{"RefreshToken", got.RefreshToken.Reveal(), c.refresh},
 		{"Lease.ID", got.Lease.ID, c.lease.id},
 		{"Lease.Version", got.Lease.Version, c.lease.version},
@@ -158,6 +199,7 @@ func (c cell) match(got credentials.Credential, at span) (cell, *Violation) {
 		{"Failure.Count", got.Failure.Count, c.failure.count},
 		{"Failure.By", got.Failure.By, c.failure.by},
 		{"Interrupted.By", got.Interrupted.By, c.interrupted},
+		{"Refreshed.By", got.Refreshed.By, c.broughtBy},
 	} {
 		if field.got != field.want {
 			return c, broken("the row is what was done to it", "%s: got %v, want %v", field.name, field.got, field.want)
@@ -172,8 +214,8 @@ func (c cell) match(got credentials.Credential, at span) (cell, *Violation) {
 	if c.token != "" && !c.expires.leaves(got.ExpiresIn, at) {
 		return c, broken("the token expires when it should", "in %v, want %v", got.ExpiresIn, c.expires)
 	}
-	if state := got.State(credentials.Secret{}); !c.states(at, "").has(state) {
-		return c, broken("the row is what was done to it", "its state is %d, want one of the set %b", state, c.states(at, ""))
+	if state := got.State(credentials.Claim{}); !c.states(at, credentials.Claim{}).has(state) {
+		return c, broken("the row is what was done to it", "its state is %d, want one of the set %b", state, c.states(at, credentials.Claim{}))
 	}
 	return c, nil
 }

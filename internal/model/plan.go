@@ -9,8 +9,9 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// Plan is a case: a world and what is done in it, one after the other. Everything in it was drawn, and nothing else
-// is, apart from the jitters of the protocol and the order in which goroutines run. String writes it as Go.
+// Plan is a case: a world and what is done in it, one after the other. Everything in it was drawn,
+// and nothing else is, apart from the jitters of the protocol and the order in which goroutines
+// run. String writes it as Go.
 type Plan struct {
 	Processes, Keys int
 
@@ -19,6 +20,9 @@ type Plan struct {
 	Latency  time.Duration      // how long the provider takes
 	Lifetime time.Duration      // of its tokens
 	Replay   credentials.Replay // of every service
+	Same     bool               // the provider sends the access token again that it sent before
+	Saving   time.Duration      // how long a save is on its way
+	Ahead    time.Duration      // of the clock of the node that every other process talks to
 
 	Actions []Action
 }
@@ -44,8 +48,12 @@ type (
 		Within time.Duration // the deadline of its context; zero: none
 	}
 
-	// Reject has a caller report the token that this process got last, if it got one: the API turned it down.
-	Reject struct {
+	// Crowd has callers of every process ask for everything.
+	Crowd struct{}
+
+	// Invalidate has a caller report the token that this process got last, if it got one: the API
+	// turned it down.
+	Invalidate struct {
 		P, K   int
 		Within time.Duration
 	}
@@ -53,7 +61,8 @@ type (
 	// Renew has process P renew what is due, as a cron job does.
 	Renew struct{ P int }
 
-	// Put has a person authorize the account again, and puts the new grant, with an access token or without.
+	// Put has a person authorize the account again, and puts the new grant, with an access token or
+	// without.
 	Put struct {
 		K     int
 		Token bool
@@ -78,7 +87,8 @@ type (
 		Plus time.Duration
 	}
 
-	// Pause stops a process, as SIGSTOP does: what it calls and what it is answered waits until it goes on.
+	// Pause stops a process, as SIGSTOP does: what it calls and what it is answered waits until it
+	// goes on.
 	Pause struct {
 		P   int
 		For time.Duration
@@ -88,13 +98,28 @@ type (
 	Kill struct{ P int }
 
 	// Exit ends a process in the normal way, with Manager.Close. Another takes its place at once.
+	// Within zero, the context of Close has already ended.
 	Exit struct {
 		P      int
 		Within time.Duration
 	}
 
-	// Down has nobody reach the store.
-	Down struct{ For time.Duration }
+	// Down has the store go away from all processes. Callers of each go on asking for everything
+	// meanwhile, and for a while when it is back.
+	Down struct {
+		For time.Duration
+		As  Trouble // Refused, Silent, Frozen, LostReply or ReadOnly; empty: Refused
+	}
+
+	// Cut has the store go away from process P alone.
+	Cut struct {
+		P   int
+		For time.Duration
+		As  Trouble // as for Down
+	}
+
+	// SetClock sets the store's clock, forward or back.
+	SetClock struct{ By time.Duration }
 
 	// Fault is met by the next call of that kind about credential K, whichever process makes it.
 	Fault struct {
@@ -102,6 +127,7 @@ type (
 		At  Op
 		Is  Trouble
 		For time.Duration
+		As  Trouble // of AwayBefore and AwayAfter, as for Down
 	}
 )
 
@@ -134,12 +160,28 @@ const (
 	KilledBefore Trouble = "KilledBefore"
 	KilledAfter  Trouble = "KilledAfter"
 
+	Locked Trouble = "Locked" // another transaction holds the row for a while: no effect, an error that says so
+
+	AwayBefore Trouble = "AwayBefore" // the store goes away from all processes as the call arrives
+	AwayAfter  Trouble = "AwayAfter"  // it took effect; the store goes away with its reply
+
+	Behind Trouble = "Behind" // of Get and Versions: the answer is that of a node that is For behind
+
+	// Of an outage alone:
+
+	Silent   Trouble = "Silent"   // nothing is answered and nothing has an effect: a cable is cut
+	Frozen   Trouble = "Frozen"   // nothing is answered; all that was sent takes effect at the end
+	ReadOnly Trouble = "ReadOnly" // reads are answered, writes are refused
+
 	// Of Refresh alone:
 
 	Busy      Trouble = "Busy"      // refused, with a Retry-After
 	Stubborn  Trouble = "Stubborn"  // the rotation took effect; the refresher then ignores its context for a while
 	Panicking Trouble = "Panicking" // the rotation took effect; the refresher panics
 )
+
+// futile reports whether tokens expire before they are saved: no caller can get one.
+func (p Plan) futile() bool { return p.Lifetime <= p.Saving }
 
 // String writes the plan as Go, to be kept as a case.
 func (p Plan) String() string {

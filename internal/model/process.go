@@ -9,25 +9,50 @@ import (
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
-// process is a manager with its own way to the store and to the provider. world.mu guards its fields.
+// process is a manager with its own way to the store and to the provider. world.mu guards its
+// fields.
 type process struct {
-	w     *world
-	index int
-	name  string
-	m     *credentials.Manager
+	w      *world
+	index  int
+	name   string
+	m      *credentials.Manager
+	keeper *credentials.Keeper
 
 	killed  bool
 	closing bool
+	left    bool          // closed while the store was in trouble, perhaps with a claim whose reply was lost
 	gone    bool          // killed, or closed with results that could not be saved
 	stopped time.Time     // until then
+	second  time.Time     // when the present stretch of steps began
+	steps   map[Op]int    // since then
 	pauses  time.Duration // all of them so far
 
 	troubled time.Time              // when it was last paused, or the like
-	troubles map[*account]time.Time // when a call of its about that last met trouble
-	last     map[*account]credentials.Token
+	troubles map[*account]time.Time // when a call of its store about that last met trouble
+	provider map[*account]time.Time // when a call of its provider about that last met trouble
+	cut      outage                 // of its own way to the store
+	health   health
+	seen     map[string]sighting // by the lease's ID
+	unasked  map[*account]int    // exchanges in a row that no caller waited for
+	given    map[*account]given
+	last     map[*account]got
 	cached   map[*account]cached
+}
+
+// got is a token that a caller got, and when.
+type got struct {
+	credentials.Token
+	at time.Time
+}
+
+// given is the newest token that any caller of a process got.
+type given struct {
+	credentials.TokenID
+	at, expiry time.Time
+	paused     time.Duration // of the process before
 }
 
 // cached is a token that a process must have in its cache, as it gave it to a caller.
@@ -45,16 +70,23 @@ func unavailable(why string) error { return fmt.Errorf("%w: %s", credentials.Err
 func (w *world) start(index int) {
 	p := &process{
 		w: w, index: index, name: fmt.Sprintf("%c%d", 'A'+index, len(w.all)),
-		troubles: make(map[*account]time.Time), last: make(map[*account]credentials.Token), cached: make(map[*account]cached),
+		troubles: make(map[*account]time.Time), provider: make(map[*account]time.Time),
+		seen:    make(map[string]sighting),
+		unasked: make(map[*account]int), given: make(map[*account]given),
+		last: make(map[*account]got), cached: make(map[*account]cached),
 	}
 	services := credentials.Services{"github": {Refresher: p, Replay: w.plan.Replay}}
-	m, err := credentials.NewManager(&way{p}, services, &credentials.Options{
+	m, err := credentials.NewManager(testkit.StoreFunc(p.call), services, &credentials.Options{
 		Holder: p.name, Logger: slog.New(slog.NewTextHandler(leak{w}, nil)),
 	})
 	if err != nil {
 		panic(err)
 	}
-	p.m = m
+	keeper, err := credentials.NewKeeper(m, nil)
+	if err != nil {
+		panic(err)
+	}
+	p.m, p.keeper = m, keeper
 	w.processes[index] = p
 	w.all = append(w.all, p)
 }
@@ -69,6 +101,28 @@ func (l leak) Write(line []byte) (int, error) {
 		l.w.breaks(broken("invariant 14: no secret in a log", "%s", line))
 	}
 	return len(line), nil
+}
+
+// Bounds of the calls of one kind that a process may make within a second. Fake time does not pass
+// while a process computes: a process that spins would do so for ever.
+const (
+	maxReads  = 1500
+	maxWrites = 200
+)
+
+// spins notes a call, and breaks the run where there are too many. w.mu is held.
+func (p *process) spins(kind Op) {
+	if now := time.Now(); now.Sub(p.second) >= time.Second {
+		p.second, p.steps = now, make(map[Op]int)
+	}
+	most := maxWrites
+	if kind.Reads() {
+		most = maxReads
+	}
+	if p.steps[kind]++; p.steps[kind] > most {
+		p.w.breaks(broken("no process spins", "%s within a second: %v", p.name, p.steps))
+		p.killed, p.gone = true, true
+	}
 }
 
 // step is where a process can be stopped: false if it will never go on.
@@ -96,6 +150,7 @@ func (p *process) step() bool {
 func (p *process) pause(d time.Duration) {
 	now := time.Now()
 	p.troubleAll()
+	p.w.mayLose("a process was paused")
 	if until := now.Add(d); until.After(p.stopped) {
 		p.pauses += until.Sub(later(now, p.stopped))
 		p.stopped = until
@@ -114,6 +169,7 @@ func (p *process) kill() {
 	p.w.Kills++
 	p.w.noteLocked("%s is killed", p.name)
 	p.troubleAll()
+	p.w.mayLose("a process was killed")
 	p.killed, p.gone = true, true
 	for _, c := range p.w.callers {
 		if c.by == p {
@@ -134,16 +190,37 @@ func (p *process) troubleAll() {
 // trouble marks trouble of a call. w.mu is held.
 func (p *process) trouble(a *account, kind Op) {
 	now := time.Now()
-	p.troubles[a], a.troubled = now, now
-	if kind == Versions || kind == ClaimDue || kind == DueServices { // which are about all rows at once
+	a.troubled = now
+	if kind == Refresh {
+		p.provider[a] = now
+		return
+	}
+	p.troubles[a] = now
+	switch kind {
+	case GetAll, Versions, ClaimAll, ClaimDue, DueServices: // which are about several rows at once
 		p.troubleAll()
 	}
 }
 
-// lastTrouble is when something last went wrong that this process would notice where that credential is concerned.
-// w.mu is held.
+// lastTrouble is when something last went wrong that this process would notice where that
+// credential is concerned. w.mu is held.
 func (p *process) lastTrouble(a *account) time.Time {
-	return later(later(p.troubled, p.stopped), later(p.troubles[a], p.w.down))
+	return later(p.hindered(a), later(p.provider[a], p.w.away.until))
+}
+
+// anyTrouble is lastTrouble for any credential: an outage shows at the calls about one, and keeps
+// the process from asking about the others. w.mu is held.
+func (p *process) anyTrouble() (last time.Time) {
+	for _, a := range p.w.accounts {
+		last = later(last, p.lastTrouble(a))
+	}
+	return last
+}
+
+// hindered is when something last kept this process, and not all of them, from the credential's
+// row. w.mu is held.
+func (p *process) hindered(a *account) time.Time {
+	return later(later(p.troubled, p.stopped), later(p.troubles[a], p.cut.until))
 }
 
 func later(a, b time.Time) time.Time {
@@ -153,21 +230,32 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// meets takes the fault that is due at such a call; the zero Fault if there is none. w.mu is not held.
+// meets takes the fault that is due at such a call; the zero Fault if there is none. w.mu is not
+// held.
 func (p *process) meets(a *account, kind Op) Fault {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
-	if time.Now().Before(p.w.down) && kind != Refresh {
-		p.trouble(a, kind)
-		return Fault{At: kind, Is: Refused}
+	made := kind
+	switch kind {
+	case GetAll:
+		kind = Get
+	case ClaimAll:
+		kind = Claim
 	}
 	faults := a.faults[kind]
 	if len(faults) == 0 {
 		return Fault{}
 	}
 	a.faults[kind] = faults[1:]
-	p.w.noteLocked("%s meets %s at %s", p.name, faults[0].Is, kind)
-	p.trouble(a, kind)
+	p.w.noteLocked("%s meets %s at %s", p.name, faults[0].Is, made)
+	p.trouble(a, made)
+	switch is := faults[0].Is; {
+	case kind == Refresh && is != Refused && is != Busy:
+		p.w.mayLose("nobody knows the outcome of an exchange", a)
+	case is == Late && (kind == Claim || kind == ClaimDue):
+		// Of any row: one call may claim several.
+		p.w.mayLose("a claim was made when its process had given it up")
+	}
 	return faults[0]
 }
 

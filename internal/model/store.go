@@ -15,13 +15,14 @@ import (
 	"github.com/latchkey-go/latchkey/credentials/storetest"
 )
 
-// RunStore drives a store with claims, results, puts and deletes of several holders in any order, late, repeated and
-// at the same time, and holds every answer and every row against the model. newStore is called once; all plans share
-// the store, under keys of their own, which are deleted.
+// RunStore drives a store with claims, results, puts and deletes of several holders in any order,
+// late, repeated and at the same time, and holds every answer and every row against the model.
+// newStore is called once; all plans share the store, under keys of their own, which are deleted.
 //
-// The time is the store's: so it works with a real server as well as in memory. steps is about how many steps are made
-// in all, -rapid.checks plans of about -rapid.steps steps each; zero: no end but theirs. A step takes two or three calls,
-// and one in ten waits for a lease of a few milliseconds to end.
+// The time is the store's: so it works with a real server as well as in memory. steps is about how
+// many steps are made in all, -rapid.checks plans of about -rapid.steps steps each; zero: no end
+// but theirs. A step takes two or three calls, and one in ten waits for a lease of a few
+// milliseconds to end.
 func RunStore(t *testing.T, newStore func(t *testing.T) storetest.Store, steps int) {
 	store := newStore(t)
 	found, left, made := "", steps, 0
@@ -57,11 +58,13 @@ type step struct {
 	key   int
 	claim int // which one, counted from the last; of those of the key
 
-	rejected, short, again bool // of a claim: the stored token is turned down; it ends soon; it is the last one, repeated
-	limit                  int  // of a batch
-	due, other, slow       bool // of a success: to be renewed at once; not what was saved under that claim before; long on its way
-	class                  credentials.Class
-	token                  bool // of a put
+	invalidated, short, again bool          // of a claim: the stored token is turned down; it ends soon; it is the last one, repeated
+	minAge                    time.Duration // of a claim
+	takes, unused             bool          // of a claim: it may take over the lease; it knows the lease for unused
+	limit                     int           // of a batch
+	due, other, slow          bool          // of a success: to be renewed at once; not what was saved under that claim before; long on its way
+	class                     credentials.Class
+	token                     bool // of a put
 
 	together []step
 }
@@ -81,12 +84,12 @@ func drawSteps(t *rapid.T) storePlan {
 	p := storePlan{keys: rapid.IntRange(1, 2).Draw(t, "keys")}
 	t.Repeat(map[string]func(*rapid.T){
 		"step": func(t *rapid.T) {
-			kind := pick(t, []Op{Claim, Claim, Claim, ClaimDue, Save, Save, Save, Fail, Fail, Release, put, remove, lapse, lapse, forgot, together})
+			kind := pick(t, []Op{Claim, Claim, Claim, ClaimAll, ClaimDue, Save, Save, Save, Fail, Fail, Release, put, remove, lapse, lapse, forgot, together})
 			s := drawStep(t, p, kind)
 			if kind == together {
 				s.key = 0
 				for range rapid.IntRange(2, 3).Draw(t, "at once") {
-					s.together = append(s.together, drawStep(t, storePlan{keys: 1}, pick(t, []Op{Claim, Claim, ClaimDue, Save, Fail, Release, put, remove})))
+					s.together = append(s.together, drawStep(t, storePlan{keys: 1}, pick(t, []Op{Claim, Claim, ClaimAll, ClaimDue, Save, Fail, Release, put, remove})))
 				}
 			}
 			p.steps = append(p.steps, s)
@@ -99,15 +102,18 @@ func drawStep(t *rapid.T, p storePlan, kind Op) step {
 	s := step{kind: kind, key: rapid.IntRange(0, p.keys-1).Draw(t, "key")}
 	flag := func(name string) bool { return rapid.Bool().Draw(t, name) }
 	switch kind {
-	case Claim:
-		s.rejected, s.short, s.again = flag("rejected"), flag("short"), rapid.IntRange(0, 4).Draw(t, "again") == 4
+	case Claim, ClaimAll:
+		s.invalidated, s.short, s.again = flag("invalidated"), flag("short"), rapid.IntRange(0, 4).Draw(t, "again") == 4
+		s.takes, s.unused = flag("takes"), rapid.IntRange(0, 4).Draw(t, "unused") == 4
+		s.minAge = pick(t, []time.Duration{0, longTime, shortTime})
 	case ClaimDue:
 		s.short, s.again = flag("short"), rapid.IntRange(0, 4).Draw(t, "again") == 4
+		s.takes, s.unused = flag("takes"), rapid.IntRange(0, 4).Draw(t, "unused") == 4
 		s.limit = rapid.IntRange(1, 3).Draw(t, "limit")
 	case Save, Fail, Release:
 		s.claim = rapid.IntRange(0, 3).Draw(t, "claim")
 		s.due, s.other, s.slow = flag("due"), rapid.IntRange(0, 4).Draw(t, "other") == 4, flag("slow")
-		s.class = pick(t, []credentials.Class{credentials.Transient, credentials.Unknown, credentials.Rejected})
+		s.class = pick(t, []credentials.Class{credentials.ClassTransient, credentials.ClassUnknown, credentials.ClassDead})
 	case put:
 		s.token = flag("token")
 	}
@@ -127,6 +133,8 @@ type kept struct {
 	key    credentials.Key
 	cell   cell
 	claims []*made
+
+	givenUp bool // a call was, whose statement may be under way on the server and lock the row
 }
 
 // made is a claim that was tried, and what it brings.
@@ -182,7 +190,7 @@ func (s *subject) sequence(ctx context.Context, k *kept, steps []step) *Violatio
 	var ops []*op
 	for _, step := range steps {
 		if o := s.prepare(ctx, k, step); o != nil {
-			o.alone = len(steps) == 1
+			o.alone = len(steps) == 1 && !k.givenUp
 			ops = append(ops, o)
 		}
 	}
@@ -197,9 +205,10 @@ func (s *subject) sequence(ctx context.Context, k *kept, steps []step) *Violatio
 		<-done
 	}
 	for _, o := range ops {
+		k.givenUp = k.givenUp || errors.Is(o.err, credentials.ErrUnavailable) && !o.passedOver()
 		s.history = append(s.history, fmt.Sprintf("%s of %s, claim %q, fence %+v, result %q: version %d, lease %q, error %v",
-			o.kind, k.key.Service, o.claim.ID, o.fence, o.renewal.Token.Reveal(), o.got.Version, o.got.Lease.ID, o.err))
-		if (o.kind == Claim || o.kind == ClaimDue) && o.got.Lease.ID == o.claim.ID && o.got.Lease.Live() {
+			o.kind, k.key.Service, o.claim.ID, o.fence, o.renewal.AccessToken.Reveal(), o.got.Version, o.got.Lease.ID, o.err))
+		if (o.kind == Claim || o.kind == ClaimAll || o.kind == ClaimDue) && o.got.Lease.ID == o.claim.ID && o.got.Lease.Live() {
 			for _, c := range k.claims {
 				if c.claim.ID == o.claim.ID {
 					c.fence, c.readAt, c.read = o.got.Fence(), o.got.ReadAt, o.at
@@ -217,8 +226,8 @@ func (s *subject) sequence(ctx context.Context, k *kept, steps []step) *Violatio
 	return s.versions(ctx, k)
 }
 
-// inSomeOrder applies the calls in that order in which they make sense, if there is one. The violation is that of the
-// order in which they were made.
+// inSomeOrder applies the calls in that order in which they make sense, if there is one. The
+// violation is that of the order in which they were made.
 func inSomeOrder(c cell, ops []*op, read op) (cell, *Violation) {
 	if len(ops) == 0 {
 		return c.apply(read)

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -34,17 +35,23 @@ const (
 	// NoAccessToken answers 200 without access_token and refresh_token.
 	NoAccessToken Kind = "no_access_token"
 
-	// NoExpiresIn is a success that does not say how long the token lives (RFC 6749 section 5.1 allows it).
+	// NoExpiresIn is a success that does not say how long the token lives (RFC 6749 section 5.1
+	// allows it).
 	NoExpiresIn Kind = "no_expires_in"
 
 	// ZeroExpiresIn is a success with "expires_in": 0.
 	ZeroExpiresIn Kind = "zero_expires_in"
 
-	// BadRefreshToken answers 200 with the error bad_refresh_token, as GitHub does for a dead grant.
+	// BadRefreshToken answers 200 with the error bad_refresh_token, as GitHub does for a dead
+	// grant.
 	BadRefreshToken Kind = "bad_refresh_token"
 
 	// EmptyBadRequest answers 400 without a body, as Glewlwyd does for a dead grant.
 	EmptyBadRequest Kind = "empty_bad_request"
+
+	// Firewall answers Fault.Status (403 if that is 0) with a page in HTML, as what stands before a
+	// provider does.
+	Firewall Kind = "firewall"
 
 	// InvalidClient answers 401 invalid_client (RFC 6749 section 5.2).
 	InvalidClient Kind = "invalid_client"
@@ -54,7 +61,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		RateLimited, ServerError, Hang, Drop, CutAnswer, BrokenJSON, NoAccessToken, NoExpiresIn, ZeroExpiresIn,
-		BadRefreshToken, EmptyBadRequest, InvalidClient,
+		BadRefreshToken, EmptyBadRequest, Firewall, InvalidClient,
 	}
 }
 
@@ -72,27 +79,31 @@ func (k *Kind) UnmarshalText(text []byte) error {
 type Fault struct {
 	Kind Kind `json:"kind"`
 
-	// Rotated lets the rotation take effect first: the refresh token is used up, and the client never learns the next
-	// one. Without it, the refresh token stays as it was. NoExpiresIn and ZeroExpiresIn are successes and rotate always.
+	// Rotated lets the rotation take effect first: the refresh token is used up, and the client
+	// never learns the next one. Without it, the refresh token stays as it was. NoExpiresIn and
+	// ZeroExpiresIn are successes and rotate always.
 	Rotated bool `json:"rotated,omitempty"`
 
-	// Status is what ServerError answers; zero: 503.
+	// Status is what ServerError and Firewall answer; zero: 503 and 403.
 	Status int `json:"status,omitempty"`
 
-	// RetryAfter is sent with RateLimited and ServerError, in whole seconds, or with AsDate as an HTTP-date counted
-	// from the Date of the answer (RFC 9110 section 10.2.3). Zero: no such header.
+	// RetryAfter is sent with RateLimited and ServerError, in whole seconds, or with AsDate as an
+	// HTTP-date counted from the Date of the answer (RFC 9110 section 10.2.3). Zero: no such
+	// header.
 	RetryAfter time.Duration `json:"retry_after_ns,omitempty"`
 	AsDate     bool          `json:"as_date,omitempty"`
 }
 
-// Rate is a fault and how likely it is, from 0 to 1. Rates are laid end to end: what exceeds 1 in sum never happens.
+// Rate is a fault and how likely it is, from 0 to 1. Rates are laid end to end: what exceeds 1 in
+// sum never happens.
 type Rate struct {
 	Fault Fault   `json:"fault"`
 	P     float64 `json:"p"`
 }
 
-// Enqueue has the account's next presentations meet the faults, one each, in order. Account "" means whichever
-// presentations come next and have no fault of their own. The zero Fault in a queue is a presentation without fault.
+// Enqueue has the account's next presentations meet the faults, one each, in order. Account ""
+// means whichever presentations come next and have no fault of their own. The zero Fault in a queue
+// is a presentation without fault.
 func (p *Provider) Enqueue(account string, faults ...Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,8 +165,8 @@ func (f Fault) answers() bool {
 	return false
 }
 
-// write shows the fault to the client. answer is what it would have got, or a likeness of it where nothing was
-// issued.
+// write shows the fault to the client. answer is what it would have got, or a likeness of it where
+// nothing was issued.
 func (f Fault) write(w http.ResponseWriter, answer map[string]any) {
 	switch f.Kind {
 	case RateLimited:
@@ -163,10 +174,7 @@ func (f Fault) write(w http.ResponseWriter, answer map[string]any) {
 		writeError(w, http.StatusTooManyRequests, "", "")
 	case ServerError:
 		f.retryAfter(w)
-		status := f.Status
-		if status == 0 {
-			status = http.StatusServiceUnavailable
-		}
+		status := cmp.Or(f.Status, http.StatusServiceUnavailable)
 		http.Error(w, http.StatusText(status), status)
 	case CutAnswer:
 		cut(w, answer)
@@ -179,6 +187,10 @@ func (f Fault) write(w http.ResponseWriter, answer map[string]any) {
 		writeError(w, http.StatusOK, "bad_refresh_token", "The refresh token passed is incorrect or expired.")
 	case EmptyBadRequest:
 		w.WriteHeader(http.StatusBadRequest)
+	case Firewall:
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.WriteHeader(cmp.Or(f.Status, http.StatusForbidden))
+		_, _ = w.Write([]byte("<html><title>Request blocked</title><p>Incident 7f3a</p></html>\n"))
 	case InvalidClient:
 		writeError(w, http.StatusUnauthorized, "invalid_client", "Client authentication failed.")
 	default: // Drop, and Hang when it is over

@@ -26,26 +26,30 @@ func direct(p *provider.Provider, token string) answer {
 	return a
 }
 
+// faults are those of the provider, each with the answer to a request that meets it.
+var faults = []struct {
+	fault  provider.Fault
+	status int // 0: no answer
+	code   string
+	cut    bool
+}{
+	{fault: provider.Fault{Kind: provider.RateLimited, RetryAfter: time.Minute}, status: 429},
+	{fault: provider.Fault{Kind: provider.ServerError}, status: 503},
+	{fault: provider.Fault{Kind: provider.ServerError, Status: 500}, status: 500},
+	{fault: provider.Fault{Kind: provider.Hang}},
+	{fault: provider.Fault{Kind: provider.Drop}},
+	{fault: provider.Fault{Kind: provider.CutAnswer}, status: 200, cut: true},
+	{fault: provider.Fault{Kind: provider.BrokenJSON}, status: 200},
+	{fault: provider.Fault{Kind: provider.NoAccessToken}, status: 200},
+	{fault: provider.Fault{Kind: provider.BadRefreshToken}, status: 200, code: "bad_refresh_token"},
+	{fault: provider.Fault{Kind: provider.EmptyBadRequest}, status: 400},
+	{fault: provider.Fault{Kind: provider.Firewall}, status: 403},
+	{fault: provider.Fault{Kind: provider.Firewall, Status: 406}, status: 406},
+	{fault: provider.Fault{Kind: provider.InvalidClient}, status: 401, code: "invalid_client"},
+}
+
 func TestFaults(t *testing.T) {
-	tests := []struct {
-		fault  provider.Fault
-		status int // 0: no answer
-		code   string
-		cut    bool
-	}{
-		{fault: provider.Fault{Kind: provider.RateLimited, RetryAfter: time.Minute}, status: 429},
-		{fault: provider.Fault{Kind: provider.ServerError}, status: 503},
-		{fault: provider.Fault{Kind: provider.ServerError, Status: 500}, status: 500},
-		{fault: provider.Fault{Kind: provider.Hang}},
-		{fault: provider.Fault{Kind: provider.Drop}},
-		{fault: provider.Fault{Kind: provider.CutAnswer}, status: 200, cut: true},
-		{fault: provider.Fault{Kind: provider.BrokenJSON}, status: 200},
-		{fault: provider.Fault{Kind: provider.NoAccessToken}, status: 200},
-		{fault: provider.Fault{Kind: provider.BadRefreshToken}, status: 200, code: "bad_refresh_token"},
-		{fault: provider.Fault{Kind: provider.EmptyBadRequest}, status: 400},
-		{fault: provider.Fault{Kind: provider.InvalidClient}, status: 401, code: "invalid_client"},
-	}
-	for _, tt := range tests {
+	for _, tt := range faults {
 		for _, rotated := range []bool{false, true} {
 			tt.fault.Rotated = rotated
 			name := string(tt.fault.Kind)

@@ -1,57 +1,64 @@
-// Package provider is an OAuth 2.0 token endpoint for tests and demonstrations. It behaves as strict providers do:
-// refresh tokens are single-use, each exchange hands out the next one, and a used one that comes back revokes the whole
-// family (RFC 9700 section 4.14.2). On request it misbehaves: see [Fault]. It records every presentation, so that a load
-// test can say afterwards who called how often: see [Presentation] and [Summarize].
+// Package provider is an OAuth 2.0 token endpoint for tests and demonstrations. It behaves as
+// strict providers do: refresh tokens are single-use, each exchange hands out the next one, and a
+// used one that comes back revokes the whole family (RFC 9700 section 4.14.2). On request it
+// misbehaves: see [Fault]. It records every presentation, so that a load test can say afterwards
+// who called how often: see [Presentation] and [Summarize].
 //
-// All state is in memory. Its mutex is never held while a presentation waits, so accounts never wait for each other.
+// All state is in memory. Its mutex is never held while a presentation waits, so accounts never
+// wait for each other.
 package provider
 
 import (
-	"crypto/rand"
 	"maps"
 	mathrand "math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
 // DefaultLifetime is how long access tokens live unless [Options.Lifetime] says otherwise.
 const DefaultLifetime = time.Hour
 
-// Options configure a [Provider]. The zero Options make one that rotates, revokes on reuse and answers at once.
+// Options configure a [Provider]. The zero Options make one that rotates, revokes on reuse and
+// answers at once.
 type Options struct {
-	// Latency is how long a presentation takes before its rotation takes effect. Zero: it takes effect at once.
-	// [Provider.SetLatency] sets it for one account.
+	// Latency is how long a presentation takes before its rotation takes effect. Zero: it takes
+	// effect at once. [Provider.SetLatency] sets it for one account.
 	Latency time.Duration
 
-	// Lifetime is how long access tokens live. "expires_in" is rounded down to seconds, to 0 if need be, as Ory Hydra
-	// does. Zero: DefaultLifetime.
+	// Lifetime is how long access tokens live. "expires_in" is rounded down to seconds, to 0 if
+	// need be, as Ory Hydra does. Zero: DefaultLifetime.
 	Lifetime time.Duration
 
-	// Grace is how long after its use a refresh token that is presented again gets a new answer instead of having its
-	// family revoked. Zero: not at all.
+	// Grace is how long after its use a refresh token that is presented again gets a new answer
+	// instead of having its family revoked. Zero: not at all.
 	Grace time.Duration
 
-	// KeepRefreshToken answers without a refresh token; the one in use stays and may be presented any number of times.
+	// KeepRefreshToken answers without a refresh token; the one in use stays and may be presented
+	// any number of times.
 	KeepRefreshToken bool
 
-	// EndOldAccessToken ends an account's access token as soon as the next one is issued, as Ory Hydra does.
+	// EndOldAccessToken ends an account's access token as soon as the next one is issued, as Ory
+	// Hydra does.
 	EndOldAccessToken bool
 
-	// ClientID and ClientSecret are what clients must authenticate with, in the Authorization header or the body
-	// (RFC 6749 section 2.3.1). Both empty: any client will do.
+	// ClientID and ClientSecret are what clients must authenticate with, in the Authorization
+	// header or the body (RFC 6749 section 2.3.1). Both empty: any client will do.
 	ClientID, ClientSecret string
 
-	// Extra is sent beside every token: scope, instance_url and the like. It may replace the standard parameters too.
+	// Extra is sent beside every token: scope, instance_url and the like. It may replace the
+	// standard parameters too.
 	Extra map[string]any
 
-	// Rates are the faults that presentations meet at random, where none is queued for them. Seed makes the same
-	// sequence of draws again.
+	// Rates are the faults that presentations meet at random, where none is queued for them. Seed
+	// makes the same sequence of draws again.
 	Rates []Rate
 	Seed  uint64
 
-	// OnPresentation, if set, is called with every presentation when it arrives, before its latency. The presentation
-	// waits until it returns, so that a test can hold it.
+	// OnPresentation, if set, is called with every presentation when it arrives, before its
+	// latency. The presentation waits until it returns, so that a test can hold it.
 	OnPresentation func(Presentation)
 }
 
@@ -67,10 +74,7 @@ type Provider struct {
 	rates         []Rate
 	queue         []Fault // for whichever presentation comes next
 	accounts      map[string]*account
-	refresh       map[string]*refreshToken
-	access        map[string]*accessToken
-	families      int64 // the last number given to a family
-	serials       int64 // the last number given to a refresh token
+	families      testkit.Families
 	presentations []Presentation
 }
 
@@ -78,29 +82,6 @@ type account struct {
 	latency time.Duration
 	slow    bool // latency is set
 	queue   []Fault
-}
-
-// family is what one authorization led to: a chain of refresh tokens of which the newest is good.
-type family struct {
-	id      int64
-	account string
-	revoked bool
-	newest  *refreshToken
-	access  []*accessToken
-}
-
-type refreshToken struct {
-	family *family
-	serial int64
-	used   time.Time // when a newer one took its place; zero for the newest
-}
-
-type accessToken struct {
-	account   string
-	presented time.Time // when the presentation that it answers arrived; zero for the first one of an authorization
-	issued    time.Time
-	expires   time.Time
-	ended     bool
 }
 
 // New returns a provider without accounts. Accounts come with [Provider.Register].
@@ -115,8 +96,10 @@ func New(options Options) *Provider {
 		random:   mathrand.New(mathrand.NewPCG(options.Seed, 0)),
 		rates:    options.Rates,
 		accounts: make(map[string]*account),
-		refresh:  make(map[string]*refreshToken),
-		access:   make(map[string]*accessToken),
+		families: testkit.Families{
+			Lifetime: options.Lifetime, Grace: options.Grace,
+			Keep: options.KeepRefreshToken, EndOld: options.EndOldAccessToken,
+		},
 	}
 	p.options.Extra = maps.Clone(options.Extra)
 	p.routes()
@@ -126,76 +109,75 @@ func New(options Options) *Provider {
 // ServeHTTP implements [http.Handler].
 func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.mux.ServeHTTP(w, r) }
 
-// Close ends what hangs and every latency: those presentations are cut off without an answer. It may be called again.
+// Close ends what hangs and every latency: those presentations are cut off without an answer. It
+// may be called again.
 func (p *Provider) Close() { p.closing.Do(func() { close(p.closed) }) }
 
-// Register authorizes the account, anew if it exists, and returns the first refresh token of a new family. Families of
-// earlier authorizations live on.
+// Register authorizes the account, anew if it exists, and returns the first refresh token of a new
+// family. Families of earlier authorizations live on.
 func (p *Provider) Register(account string) (refreshToken string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.issueRefreshToken(p.authorize(account))
+	return p.authorize(account).Newest.Text
 }
 
-// RegisterWithToken is [Provider.Register] and returns the family's first access token too, as the exchange of an
-// authorization code does (RFC 6749 section 4.1.4).
+// RegisterWithToken is [Provider.Register] and returns the family's first access token too, as the
+// exchange of an authorization code does (RFC 6749 section 4.1.4).
 func (p *Provider) RegisterWithToken(account string) (refreshToken, accessToken string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f := p.authorize(account)
-	return p.issueRefreshToken(f), p.issueAccessTokenOf(f, time.Time{})
+	return f.Newest.Text, p.families.Access(f, time.Time{}).Text
 }
 
-// authorize makes a new family of the account, still without tokens. The caller holds p.mu.
-func (p *Provider) authorize(account string) *family {
+// authorize makes a new family of the account. The caller holds p.mu.
+func (p *Provider) authorize(account string) *testkit.Family {
 	p.account(account)
-	p.families++
-	return &family{id: p.families, account: account}
+	return p.families.Authorize(account)
 }
 
-// Current reports whether refreshToken is the newest of a family of the account, and alive: whoever holds it holds the
-// grant.
+// Current reports whether refreshToken is the newest of a family of the account, and alive: whoever
+// holds it holds the grant.
 func (p *Provider) Current(account, refreshToken string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.refresh[refreshToken]
-	return t != nil && t.family.account == account && t.family.newest == t && !t.family.revoked
+	t := p.families.RefreshToken(refreshToken)
+	return t.Works() && t.Family.Account == account
 }
 
-// Serial returns the number under which presentations record the refresh token, 0 for one that was never issued.
+// Serial returns the number under which presentations record the refresh token, 0 for one that was
+// never issued.
 func (p *Provider) Serial(refreshToken string) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t := p.refresh[refreshToken]; t != nil {
-		return t.serial
+	if t := p.families.RefreshToken(refreshToken); t != nil {
+		return t.Serial
 	}
 	return 0
 }
 
-// Validate reports whether an API would accept the access token now, and whose it is. The account of a
-// client_credentials grant is the client's id.
+// Validate reports whether an API would accept the access token now, and whose it is. The account
+// of a client_credentials grant is the client's id.
 func (p *Provider) Validate(accessToken string) (account string, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.access[accessToken]
-	if t == nil || t.ended || !time.Now().Before(t.expires) {
+	t := p.families.AccessToken(accessToken)
+	if !t.Works() {
 		return "", false
 	}
-	return t.account, true
+	return t.Account, true
 }
 
-// Revoke ends every family of the account and its access tokens, as a person does who withdraws the authorization.
+// Revoke ends every family of the account and its access tokens, as a person does who withdraws the
+// authorization.
 func (p *Provider) Revoke(account string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, t := range p.refresh {
-		if t.family.account == account {
-			t.family.revoke()
-		}
-	}
+	p.families.Revoke(account)
 }
 
-// SetLatency sets how long the account's presentations take from now on, in place of [Options.Latency].
+// SetLatency sets how long the account's presentations take from now on, in place of
+// [Options.Latency].
 func (p *Provider) SetLatency(account string, latency time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -211,50 +193,4 @@ func (p *Provider) account(name string) *account {
 		p.accounts[name] = a
 	}
 	return a
-}
-
-// issueRefreshToken makes the family's next refresh token; the one before counts as used from now on. The caller holds
-// p.mu.
-func (p *Provider) issueRefreshToken(f *family) string {
-	p.serials++
-	if f.newest != nil {
-		f.newest.used = time.Now()
-	}
-	f.newest = &refreshToken{family: f, serial: p.serials}
-	text := "refresh-" + rand.Text()
-	p.refresh[text] = f.newest
-	return text
-}
-
-// issueAccessTokenOf makes the family's next access token; the caller holds p.mu.
-func (p *Provider) issueAccessTokenOf(f *family, presented time.Time) string {
-	if p.options.EndOldAccessToken {
-		f.endAccessTokens()
-	}
-	text, token := p.issueAccessToken(f.account, presented)
-	f.access = append(f.access, token)
-	return text
-}
-
-// issueAccessToken makes an access token, in answer to the presentation that arrived at that time. The caller holds
-// p.mu.
-func (p *Provider) issueAccessToken(account string, presented time.Time) (string, *accessToken) {
-	now := time.Now()
-	t := &accessToken{account: account, presented: presented, issued: now, expires: now.Add(p.options.Lifetime)}
-	text := "access-" + rand.Text()
-	p.access[text] = t
-	return text, t
-}
-
-// revoke ends the family and the access tokens that came from it. The caller holds the provider's mutex.
-func (f *family) revoke() {
-	f.revoked = true
-	f.endAccessTokens()
-}
-
-func (f *family) endAccessTokens() {
-	for _, t := range f.access {
-		t.ended = true
-	}
-	f.access = nil
 }

@@ -102,7 +102,8 @@ func (e endpoint) last() provider.Presentation {
 	return all[len(all)-1]
 }
 
-// ended waits for the last presentation to end, and returns it: the server may notice later than the client.
+// ended waits for the last presentation to end, and returns it: the server may notice later than
+// the client.
 func (e endpoint) ended() provider.Presentation {
 	e.t.Helper()
 	eventually(e.t, "the presentation ends", func() bool { return !e.last().End.IsZero() })

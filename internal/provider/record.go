@@ -23,19 +23,21 @@ const (
 
 // Presentation is one request to the token endpoint.
 type Presentation struct {
-	// Account is whose refresh token it was, or the client's id for a client_credentials grant; "" if nobody's.
+	// Account is whose refresh token it was, or the client's id for a client_credentials grant; ""
+	// if nobody's.
 	Account string `json:"account"`
 	Grant   string `json:"grant_type"`
 
-	// Family and Serial name the refresh token without showing it; both count from 1 over the whole provider, and are
-	// 0 for client_credentials and for tokens that were never issued. Next is the serial of the refresh token that took
-	// its place through this presentation, whether or not the client learned it; 0 if none did.
+	// Family and Serial name the refresh token without showing it; both count from 1 over the whole
+	// provider, and are 0 for client_credentials and for tokens that were never issued. Next is the
+	// serial of the refresh token that took its place through this presentation, whether or not the
+	// client learned it; 0 if none did.
 	Family int64 `json:"family"`
 	Serial int64 `json:"serial"`
 	Next   int64 `json:"next"`
 
-	// Start is when it arrived, End when it was decided and just before the answer went out; zero while Pending. They
-	// have monotonic readings, except where they came through JSON.
+	// Start is when it arrived, End when it was decided and just before the answer went out; zero
+	// while Pending. They have monotonic readings, except where they came through JSON.
 	Start time.Time `json:"start"`
 	End   time.Time `json:"end,omitzero"`
 
@@ -48,7 +50,8 @@ type Presentation struct {
 	ClientGone bool `json:"client_gone,omitempty"`
 }
 
-// Presentations returns what was recorded so far, in the order of arrival, those under way included.
+// Presentations returns what was recorded so far, in the order of arrival, those under way
+// included.
 func (p *Provider) Presentations() []Presentation {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,19 +63,20 @@ type Issue struct {
 	Account string
 	Token   string // itself: a secret
 
-	// Presented is when the presentation that it answers arrived; zero for the first token of an authorization. At is
-	// when it was issued, from when on [Options.EndOldAccessToken] has its predecessor turned down. Both have monotonic
-	// readings.
+	// Presented is when the presentation that it answers arrived; zero for the first token of an
+	// authorization. At is when it was issued, from when on [Options.EndOldAccessToken] has its
+	// predecessor turned down. Both have monotonic readings.
 	Presented, At time.Time
 }
 
-// Issues returns the access tokens that were issued so far, in that order, whether or not the client learned them.
+// Issues returns the access tokens that were issued so far, in that order, whether or not the
+// client learned them.
 func (p *Provider) Issues() []Issue {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	issues := make([]Issue, 0, len(p.access))
-	for text, t := range p.access {
-		issues = append(issues, Issue{Account: t.account, Token: text, Presented: t.presented, At: t.issued})
+	issues := []Issue{}
+	for t := range p.families.AccessTokens {
+		issues = append(issues, Issue{Account: t.Account, Token: t.Text, Presented: t.Presented, At: t.Issued})
 	}
 	slices.SortFunc(issues, func(a, b Issue) int { return a.At.Compare(b.At) })
 	return issues
@@ -101,18 +105,20 @@ type Counts struct {
 	Calls  int `json:"calls"`
 	Issued int `json:"issued"`
 
-	// Duplicates are presentations of a refresh token that was presented before and was exchanged for new tokens then,
-	// or whose earlier presentation was still under way: nobody who shares the result needs one. A client that dies
-	// with the answer unread, or whose connection is lost then, has reason for one all the same; the provider cannot
-	// know. Replays are the other repetitions of a token: each earlier presentation had ended, and none with tokens.
-	// Where refresh tokens are kept, one after the other is neither.
+	// Duplicates are presentations of a refresh token that was presented before and was exchanged
+	// for new tokens then, or whose earlier presentation was still under way: nobody who shares the
+	// result needs one. A client that dies with the answer unread, or whose connection is lost
+	// then, has reason for one all the same; the provider cannot know. Replays are the other
+	// repetitions of a token: each earlier presentation had ended, and none with tokens. Where
+	// refresh tokens are kept, one after the other is neither.
 	Duplicates int `json:"duplicates"`
 	Replays    int `json:"replays"`
 
 	// ReuseDetected counts the families that were revoked because a used token came back.
 	ReuseDetected int `json:"reuse_detected"`
 
-	// MaxParallelPerAccount is how many presentations of one account were under way at one moment, at most.
+	// MaxParallelPerAccount is how many presentations of one account were under way at one moment,
+	// at most.
 	MaxParallelPerAccount int `json:"max_parallel_per_account"`
 }
 
@@ -161,8 +167,9 @@ func (c Counts) add(d Counts) Counts {
 	return c
 }
 
-// parallel fills in the maxima: it walks through starts and ends in the order of time and, within one instant, in the
-// order of arrival, so that what ended at the moment at which the next began does not overlap it.
+// parallel fills in the maxima: it walks through starts and ends in the order of time and, within
+// one instant, in the order of arrival, so that what ended at the moment at which the next began
+// does not overlap it.
 func (s *Stats) parallel(presentations []Presentation) {
 	type edge struct {
 		at      time.Time

@@ -20,8 +20,8 @@ type Server struct {
 	served chan struct{}
 }
 
-// Start serves p on addr ("host:port"); "" is a free port of 127.0.0.1. The administration needs no password, so leave
-// it on loopback. [Server.Close] ends it.
+// Start serves p on addr ("host:port"); "" is a free port of 127.0.0.1. The administration needs no
+// password, so leave it on loopback. [Server.Close] ends it.
 func Start(addr string, p *Provider) (*Server, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
@@ -59,7 +59,8 @@ func (s *Server) Close() error {
 //	GET  /healthz                          200 when it serves
 //	POST /admin/accounts/{name}            authorizes the account: {"refresh_token": …}
 //	POST /admin/accounts/{name}/faults     enqueues the faults of a JSON array for it
-//	POST /admin/accounts/{name}/current    {"refresh_token": …}: {"current": true} if it is the newest and alive
+//	POST /admin/accounts/{name}/current    {"refresh_token": …}: {"current": true}
+//	                                       if it is the newest and alive
 //	POST /admin/faults                     enqueues the faults of a JSON array for anyone
 //	PUT  /admin/rates                      replaces the random faults by those of a JSON array
 //	GET  /admin/presentations              a JSON array of Presentation

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
 // request is a token request that was read and whose client is who it says.
@@ -124,8 +126,8 @@ func (p *Provider) arrive(req request, refusal *oauthError) (n int, arrived Pres
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d := Presentation{Grant: req.grant, Start: time.Now(), Outcome: Pending}
-	if t := p.refresh[req.refreshToken]; t != nil {
-		d.Account, d.Family, d.Serial = t.family.account, t.family.id, t.serial
+	if t := p.families.RefreshToken(req.refreshToken); t != nil {
+		d.Account, d.Family, d.Serial = t.Family.Account, t.Family.ID, t.Serial
 	} else if req.grant == "client_credentials" {
 		d.Account = req.clientID
 	}
@@ -154,8 +156,8 @@ func (p *Provider) decide(n int, r *http.Request, change func(*Presentation)) {
 	}
 }
 
-// wait lets the latency pass, whether or not the client stays: providers do not notice either. It reports whether the
-// provider is still open.
+// wait lets the latency pass, whether or not the client stays: providers do not notice either. It
+// reports whether the provider is still open.
 func (p *Provider) wait(latency time.Duration) bool {
 	if latency <= 0 {
 		return true
@@ -170,37 +172,32 @@ func (p *Provider) wait(latency time.Duration) bool {
 	}
 }
 
-// exchange does what was asked for: the rotation takes effect here. A refusal goes into the record at once.
+// outcomes are those of refresh tokens that do not work.
+var outcomes = map[error]Outcome{
+	testkit.ErrNeverIssued: NeverWas, testkit.ErrRevoked: Revoked, testkit.ErrReused: Reused,
+}
+
+// exchange does what was asked for: the rotation takes effect here. A refusal goes into the record
+// at once.
 func (p *Provider) exchange(n int, req request) (answer map[string]any, refusal *oauthError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	answer = map[string]any{"token_type": "Bearer", "expires_in": int64(p.options.Lifetime / time.Second)}
 	if req.grant == "client_credentials" {
-		answer["access_token"], _ = p.issueAccessToken(req.clientID, p.presentations[n].Start)
+		answer["access_token"] = p.families.Issue(req.clientID, p.presentations[n].Start).Text
 		maps.Copy(answer, p.options.Extra)
 		return answer, nil
 	}
 
 	record := &p.presentations[n]
-	invalidGrant := func(outcome Outcome, description string) *oauthError {
-		record.Outcome = outcome
-		return &oauthError{http.StatusBadRequest, "invalid_grant", description}
+	access, refresh, err := p.families.Exchange(req.refreshToken, record.Start)
+	if err != nil {
+		record.Outcome = outcomes[err]
+		return nil, &oauthError{http.StatusBadRequest, "invalid_grant", err.Error()}
 	}
-	t := p.refresh[req.refreshToken]
-	switch {
-	case t == nil:
-		return nil, invalidGrant(NeverWas, "unknown refresh token")
-	case t.family.revoked:
-		return nil, invalidGrant(Revoked, "the authorization was revoked")
-	case !t.used.IsZero() && time.Since(t.used) >= p.options.Grace:
-		t.family.revoke()
-		return nil, invalidGrant(Reused, "the refresh token was used before")
-	}
-	f := t.family
-	answer["access_token"] = p.issueAccessTokenOf(f, record.Start)
-	if !p.options.KeepRefreshToken {
-		answer["refresh_token"] = p.issueRefreshToken(f)
-		record.Next = f.newest.serial
+	answer["access_token"] = access.Text
+	if refresh != nil {
+		answer["refresh_token"], record.Next = refresh.Text, refresh.Serial
 	}
 	maps.Copy(answer, p.options.Extra)
 	return answer, nil

@@ -6,105 +6,102 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/latchkey-go/latchkey/internal/storm/wire"
 )
 
-// chaos is what the parent does to its workers and the server. All its choices come from the seed, in one sequence; whom
-// they meet depends on who happens to do what.
+// chaos makes faults of the workers and the server. All its choices come from the seed, in one
+// sequence; the workers that they hit depend on the order of events.
 type chaos struct {
-	*trouble
+	*storm
 
 	random *rand.Rand
-	deck   []blow
-	resume map[*process]time.Time // the paused, and when they go on
-	start  map[int]time.Time      // the places of the dead, and when they are filled
-	put    map[int]time.Time      // the dead accounts, and when somebody authorizes them again
+	deck   []fault
+	paused map[*victim]time.Time // The paused workers, and when they go on.
+	start  map[int]time.Time     // The places of killed workers, and when they are filled.
+	put    map[int]time.Time     // The dead accounts, and when they are authorized again.
 
-	mu       sync.Mutex       // guards what follows
-	alive    map[int]*process // by number: neither killed nor paused
-	armed    *blow            // it comes when somebody does what it waits for
-	arrived  *process         // whom it met
-	replaced []int            // accounts that get a new grant now, whatever is under way
+	// The fields below are guarded by mu.
+	mu       sync.Mutex
+	running  map[int]*process // The workers that are neither killed nor paused, by number.
+	armed    *fault           // The fault that waits for a worker's action.
+	victim   *victim          // The worker that the last fault hit, until its return is planned.
+	outage   bool             // An outage is to begin now.
+	replaced []int            // Accounts that get a new grant now, beside a live one.
 }
 
-// blow is one thing that goes wrong.
-type blow struct {
-	what string // "kill", "pause", "replace" a grant, "restart" the server or "withdraw" a grant
-	at   deed   // what its victim has just done; "" while the endpoint works on its request
-	now  bool   // whatever its victim does
+// victim is a worker that was killed or paused.
+type victim struct {
+	*process
+	resume func() // Nil for a killed worker.
 }
 
-// blows are dealt like cards: a short run has each of them too.
-var blows = []blow{
-	{what: "kill", at: didClaim}, {what: "kill", at: ""}, {what: "kill", at: didAnswer}, {what: "kill", now: true},
-	{what: "pause", at: didClaim}, {what: "pause", at: ""}, {what: "pause", at: didAnswer}, {what: "pause", now: true},
-	{what: "replace", at: ""}, {what: "restart"}, {what: "withdraw"},
+// fault is one thing that goes wrong, after an action of its victim or at once.
+type fault struct {
+	kind  faultKind
+	after wire.Action
+	now   bool
 }
 
-// mostPaused leaves some workers to go on.
-const mostPaused = 2
+type faultKind int
 
-func newChaos(t *trouble) *chaos {
+const (
+	kill     faultKind = iota
+	pause              // The victim stops until its lease has ended.
+	replace            // Another grant is put in place of a live one.
+	restart            // The server is killed, and started again at once.
+	outage             // The server is away for longer than a lease.
+	withdraw           // An owner ends a grant at the provider.
+)
+
+// presenting is the action of a holder whose request has arrived at the token endpoint. Workers
+// record the answer only.
+const presenting wire.Action = "present"
+
+// faults are dealt like cards, so that a short run has each of them too.
+var faults = []fault{
+	{kind: kill, after: wire.Claim}, {kind: kill, after: presenting},
+	{kind: kill, after: wire.Answer}, {kind: kill, now: true},
+	{kind: pause, after: wire.Claim}, {kind: pause, after: presenting},
+	{kind: pause, after: wire.Answer}, {kind: pause, now: true},
+	{kind: replace, after: presenting}, {kind: restart}, {kind: outage, after: presenting},
+	{kind: withdraw},
+}
+
+// maxPaused leaves some workers to go on.
+const maxPaused = 2
+
+func newChaos(s *storm) *chaos {
 	c := &chaos{
-		trouble: t, random: rand.New(rand.NewPCG(t.cfg.Seed, 0)), alive: make(map[int]*process),
-		resume: make(map[*process]time.Time), start: make(map[int]time.Time), put: make(map[int]time.Time),
+		storm: s, random: rand.New(rand.NewPCG(s.cfg.Seed, 0)), running: make(map[int]*process),
+		paused: make(map[*victim]time.Time), start: make(map[int]time.Time),
+		put: make(map[int]time.Time),
 	}
-	t.watch = c.saw
-	t.gate.setRate(t.cfg.FaultRate)
+	s.watch = c.saw
+	s.gate.setRate(s.cfg.FaultRate)
 	return c
 }
 
 // between draws a duration.
-func (c *chaos) between(least, most time.Duration) time.Duration {
-	return least + time.Duration(c.random.Int64N(int64(most-least)+1))
+func (c *chaos) between(shortest, longest time.Duration) time.Duration {
+	return shortest + time.Duration(c.random.Int64N(int64(longest-shortest)+1))
 }
 
-// saw deals the armed blow if this is what it waits for. It must not wait for anything: workers' pipes are read here.
-func (c *chaos) saw(worker, account int, did deed) {
+// setRunning notes that the worker runs.
+func (c *chaos) setRunning(p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.alive[worker]
-	if p == nil || c.armed == nil || c.armed.at != did {
-		return
-	}
-	if c.armed.what == "replace" {
-		c.replaced = append(c.replaced, account)
-		c.armed = nil
-		return
-	}
-	c.strike(*c.armed, p)
-	c.armed, c.arrived = nil, p
+	c.running[p.worker] = p
 }
 
-// strike kills or pauses a worker. The caller holds c.mu.
-func (c *chaos) strike(b blow, p *process) {
-	delete(c.alive, p.worker)
-	var err error
-	if b.what == "kill" {
-		p.expectEnd()
-		c.journal.kill(p.worker)
-		err = p.cmd.Process.Kill()
-	} else {
-		c.journal.pause(p.worker)
-		err = pauseProcess(p.cmd.Process)
-	}
-	if err != nil {
-		c.journal.violated("%s worker %d: %v", b.what, p.worker, err)
-	}
-}
-
-// run does the chaos and ends it.
+// run makes faults for the duration of the chaos, and ends the chaos.
 func (c *chaos) run(ctx context.Context) error {
-	c.mu.Lock()
 	for _, p := range c.workers.workers {
-		c.alive[p.worker] = p
+		c.setRunning(p)
 	}
-	c.mu.Unlock()
 	pace := min(max(c.cfg.Duration/60, 200*time.Millisecond), time.Second)
 	end := time.Now().Add(c.cfg.Duration)
 	for next := time.Now(); time.Now().Before(end); {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		if err := c.tend(ctx); err != nil {
 			return err
 		}
@@ -113,202 +110,88 @@ func (c *chaos) run(ctx context.Context) error {
 			c.deal(ctx)
 			next = time.Now().Add(c.between(pace/2, pace*3/2))
 		}
-		sleep(ctx, 10*time.Millisecond)
-	}
-	return c.calmDown(ctx)
-}
-
-// tend resumes, starts and authorizes whatever it is time for.
-func (c *chaos) tend(ctx context.Context) error {
-	c.mu.Lock()
-	met, replaced := c.arrived, c.replaced
-	c.arrived, c.replaced = nil, nil
-	c.mu.Unlock()
-	for _, account := range replaced {
-		c.journal.replace()
-		if err := c.authorizeAgain(ctx, account); err != nil {
-			return err
-		}
-	}
-	if met != nil {
-		c.schedule(met)
-	}
-	for p, at := range c.resume {
-		if time.Now().After(at) {
-			if err := resumeProcess(p.cmd.Process); err != nil {
-				return fmt.Errorf("resume worker %d: %w", p.worker, err)
-			}
-			c.journal.resumed(p.worker)
-			delete(c.resume, p)
-			c.mu.Lock()
-			c.alive[p.worker] = p
-			c.mu.Unlock()
-		}
-	}
-	for i, at := range c.start {
-		if time.Now().After(at) {
-			if err := c.replace(i, 1); err != nil {
-				return err
-			}
-			delete(c.start, i)
-			c.mu.Lock()
-			c.alive[c.workers.workers[i].worker] = c.workers.workers[i]
-			c.mu.Unlock()
-		}
-	}
-	for _, account := range c.journal.deadAccounts() {
-		at, known := c.put[account]
-		switch {
-		case !known:
-			c.put[account] = time.Now().Add(c.between(0, time.Second))
-		case time.Now().After(at):
-			delete(c.put, account)
-			if err := c.authorizeAgain(ctx, account); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// schedule decides when the victim of a blow is resumed or replaced.
-func (c *chaos) schedule(p *process) {
-	if !p.isKilled() {
-		c.resume[p] = time.Now().Add(c.cfg.lease() + c.between(200*time.Millisecond, 1500*time.Millisecond))
-		return
-	}
-	for i, worker := range c.workers.workers {
-		if worker == p {
-			c.start[i] = time.Now().Add(c.between(50*time.Millisecond, 800*time.Millisecond))
-		}
-	}
-}
-
-// deal takes the next blow.
-func (c *chaos) deal(ctx context.Context) {
-	if len(c.deck) == 0 {
-		c.deck = append(c.deck, blows...)
-		c.random.Shuffle(len(c.deck), func(i, k int) { c.deck[i], c.deck[k] = c.deck[k], c.deck[i] })
-	}
-	b := c.deck[0]
-	c.deck = c.deck[1:]
-	choice := c.random.IntN(1 << 30)
-	switch b.what {
-	case "restart":
-		c.restart(ctx, c.between(0, longDown))
-		return
-	case "withdraw":
-		c.p.Revoke(c.rows.names[choice%len(c.rows.names)])
-		c.journal.withdraw()
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.arrived != nil { // the blow before has just met somebody
-		c.deck = append(c.deck, b)
-		return
-	}
-	if len(c.alive) < 2 || b.what == "pause" && len(c.resume) >= mostPaused {
-		c.deck = append(c.deck, b)
-		return
-	}
-	if !b.now {
-		c.armed = &b
-		return
-	}
-	var running []*process
-	for _, p := range c.workers.workers {
-		if c.alive[p.worker] != nil {
-			running = append(running, p)
-		}
-	}
-	p := running[choice%len(running)]
-	c.strike(b, p)
-	c.arrived, c.armed = p, nil
-}
-
-// restart kills the server, and starts it again after that time.
-func (c *chaos) restart(ctx context.Context, down time.Duration) {
-	if c.cfg.Database == nil {
-		return
-	}
-	back := c.journal.restarting()
-	defer back()
-	c.cfg.Database.Kill()
-	sleep(ctx, down)
-	if err := c.cfg.Database.Restart(ctx); err != nil && ctx.Err() == nil {
-		c.journal.violated("the server did not come back: %v", err)
-	}
-}
-
-// patience is how much longer than it should a stage at the end may take before somebody hangs. It is generous:
-// machines are slow at times.
-const patience = 30 * time.Second
-
-// calmDown ends the chaos: everyone is there again and nothing goes wrong any more. Each account must be usable then.
-func (c *chaos) calmDown(ctx context.Context) error {
-	c.cfg.Progress("calming down")
-	c.gate.setRate(0)
-	c.mu.Lock()
-	c.armed = nil
-	c.mu.Unlock()
-	for {
-		if err := c.tend(ctx); err != nil {
-			return err
-		}
-		c.mu.Lock()
-		all := len(c.alive) == len(c.workers.workers)
-		c.mu.Unlock()
-		if all {
-			break
-		}
 		if sleep(ctx, 10*time.Millisecond); ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
-	if err := c.stage(ctx, stopCalls, 3*c.cfg.lease()); err != nil {
-		return err
-	}
-	for attempt := 0; attempt == 0 || len(c.journal.deadAccounts()) > 0; attempt++ {
-		if attempt == 3 {
-			return &broken{"accounts ask for a new authorization again and again, with nothing going wrong any more"}
-		}
-		if err := c.reauthorize(ctx); err != nil {
-			return err
-		}
-		sleep(ctx, chaosLifetime) // what processes have cached ends too
-		if err := c.rows.expire(ctx); err != nil {
-			return err
-		}
-		if err := c.stage(ctx, askAll, c.job.callLimit()); err != nil {
-			return err
-		}
-	}
-	c.workers.tell(order{Do: closeDown})
-	ctx, cancel := context.WithTimeoutCause(ctx, 3*c.cfg.lease()+patience, &broken{"the Close of a manager hangs"})
-	defer cancel()
-	return c.collectResults(ctx)
+	return c.calmDown(ctx)
 }
 
-// stage has all workers do something, which takes no longer than limit.
-func (c *chaos) stage(ctx context.Context, do stage, limit time.Duration) error {
-	bounded, cancel := context.WithTimeoutCause(ctx, limit+patience,
-		&broken{fmt.Sprintf("a worker did not do %q within %v: callers hang", do, limit+patience)})
-	defer cancel()
-	c.workers.tell(order{Do: do})
+// deal takes the next fault from the deck, and makes it or arms it.
+func (c *chaos) deal(ctx context.Context) {
+	if len(c.deck) == 0 {
+		c.deck = append(c.deck, faults...)
+		c.random.Shuffle(len(c.deck), func(i, k int) { c.deck[i], c.deck[k] = c.deck[k], c.deck[i] })
+	}
+	f := c.deck[0]
+	c.deck = c.deck[1:]
+	choice := c.random.IntN(1 << 30)
+	switch f.kind {
+	case restart, outage:
+		if c.cfg.Database == nil {
+			return
+		}
+		if c.journal.InOutage() { // Outages come one after the other.
+			c.deck = append(c.deck, f)
+			return
+		}
+		if f.kind == restart {
+			c.takeServerAway(c.journal.Restart(), false)(ctx, c.between(0, minDowntime))
+			return
+		}
+	case withdraw:
+		c.provider.Revoke(c.rows.names[choice%len(c.rows.names)])
+		c.withdrawals++
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tooMany := len(c.running) < 2 || f.kind == pause && len(c.paused) >= maxPaused
+	if c.victim != nil || tooMany {
+		c.deck = append(c.deck, f)
+		return
+	}
+	c.armed = &f
+	if !f.now {
+		return
+	}
+	var running []*process
 	for _, p := range c.workers.workers {
-		for {
-			m, err := p.next(bounded)
-			switch {
-			case bounded.Err() != nil:
-				return context.Cause(bounded)
-			case err != nil:
-				return &deadWorker{worker: p.worker, how: err}
-			}
-			if m.Done == do {
-				break
-			}
+		if c.running[p.worker] != nil {
+			running = append(running, p)
 		}
 	}
-	return nil
+	c.strike(running[choice%len(running)])
+}
+
+// saw makes the armed fault if the fault waits for this action. saw itself waits for nothing, since
+// the goroutines that read from the workers call it.
+func (c *chaos) saw(worker, account int, did wire.Action) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.running[worker]
+	if p == nil || c.armed == nil || c.armed.after != did {
+		return
+	}
+	switch c.armed.kind {
+	case replace:
+		c.replaced = append(c.replaced, account)
+		c.armed = nil
+	case outage:
+		c.outage, c.armed = true, nil
+	default:
+		c.strike(p)
+	}
+}
+
+// strike makes the armed fault, to kill or pause, of this worker. The caller holds mu.
+func (c *chaos) strike(p *process) {
+	delete(c.running, p.worker)
+	c.victim = &victim{process: p}
+	if c.armed.kind == kill {
+		c.kill(p)
+	} else {
+		c.victim.resume = c.pause(p)
+	}
+	c.armed = nil
 }

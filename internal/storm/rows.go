@@ -5,15 +5,19 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
 	store "github.com/latchkey-go/latchkey/credentials/mysql"
 	"github.com/latchkey-go/latchkey/internal/history"
 	"github.com/latchkey-go/latchkey/internal/provider"
+	"github.com/latchkey-go/latchkey/internal/storm/audit"
+	"github.com/latchkey-go/latchkey/internal/storm/wire"
 )
 
-// accounts is a storm's rows: accounts of a service of its own, so that it meets nobody else's.
+// accounts is a storm's rows: accounts of a service of its own, which no other storm has.
 type accounts struct {
 	db      *sql.DB
 	store   *store.Store
@@ -34,32 +38,35 @@ func newAccounts(db *sql.DB, n int) (*accounts, error) {
 	return a, nil
 }
 
-// seed authorizes every account at the provider and stores its refresh token, with no access token yet.
-func (a *accounts) seed(ctx context.Context, p *provider.Provider) ([]putting, error) {
-	var puts []putting
-	for account := range a.names {
-		put, err := a.authorize(ctx, p, account)
-		if err != nil {
-			return nil, fmt.Errorf("seed: %w", err)
+// authorize has a person authorize the account, as it were, and stores the new grant. The grant has
+// an access token if the lifetime is not zero. After an error the outcome of the put is unknown;
+// the next attempt brings another grant, since this one may be in use by then.
+func (a *accounts) authorize(
+	ctx context.Context, p *provider.Provider, account int, lifetime time.Duration,
+) (audit.Put, error) {
+	name := a.names[account]
+	var grant credentials.Grant
+	if lifetime > 0 {
+		refresh, access := p.RegisterWithToken(name)
+		grant = credentials.Grant{
+			AccessToken: credentials.NewSecret(access), RefreshToken: credentials.NewSecret(refresh),
+			Lifetime: lifetime,
 		}
-		puts = append(puts, put)
+	} else {
+		grant.RefreshToken = credentials.NewSecret(p.Register(name))
 	}
-	return puts, nil
-}
-
-// authorize has a person authorize the account, as it were, and stores the new grant. After an error nobody knows
-// whether it was stored; the next attempt brings another grant, since this one may be in use by then.
-func (a *accounts) authorize(ctx context.Context, p *provider.Provider, account int) (putting, error) {
-	token := credentials.NewSecret(p.Register(a.names[account]))
-	put := putting{account: account, refresh: fingerprint(token), serial: p.Serial(token.Reveal()), start: history.Now(), end: history.Forever}
-	err := a.store.Put(ctx, credentials.Key{Service: a.service, Account: a.names[account]}, credentials.Grant{RefreshToken: token})
+	put := audit.Put{
+		Account: account, Refresh: wire.Fingerprint(grant.RefreshToken),
+		Serial: p.Serial(grant.RefreshToken.Reveal()), Start: history.Now(), End: history.Forever,
+	}
+	err := a.store.Put(ctx, credentials.Key{Service: a.service, Account: name}, grant)
 	if err == nil {
-		put.end = history.Now()
+		put.End = history.Now()
 	}
 	return put, err
 }
 
-// expire ends every access token now, and every back-off, as if time had passed.
+// expire ends every access token and every back-off, as if time had passed.
 func (a *accounts) expire(ctx context.Context) error {
 	const update = "UPDATE `" + store.DefaultTable + "`" + `
 		SET expiration = UTC_TIMESTAMP(6), due_at = UTC_TIMESTAMP(6), retry_at = UTC_TIMESTAMP(6),
@@ -71,24 +78,27 @@ func (a *accounts) expire(ctx context.Context) error {
 	return nil
 }
 
-// tokens returns the fingerprint of the access token in each account's row, in the order of names.
-func (a *accounts) tokens(ctx context.Context) ([]string, error) {
-	byName := make(map[string]string, len(a.names))
+// read returns the rows, in the order of names.
+func (a *accounts) read(ctx context.Context, p *provider.Provider) ([]audit.Row, error) {
+	rows := make([]audit.Row, len(a.names))
 	for c, err := range a.store.List(ctx, a.service) {
 		if err != nil {
-			return nil, fmt.Errorf("read the tokens: %w", err)
+			return nil, fmt.Errorf("read the rows: %w", err)
 		}
-		byName[c.Key.Account] = fingerprint(c.Token)
+		refresh := c.RefreshToken.Reveal()
+		if i := slices.Index(a.names, c.Key.Account); i >= 0 {
+			rows[i] = audit.Row{
+				Token: wire.Fingerprint(c.AccessToken), Refresh: wire.Fingerprint(c.RefreshToken),
+				Serial: p.Serial(refresh), Newest: p.Current(c.Key.Account, refresh),
+			}
+		}
 	}
-	tokens := make([]string, len(a.names))
-	for i, name := range a.names {
-		tokens[i] = byName[name]
-	}
-	return tokens, nil
+	return rows, nil
 }
 
 // remove deletes the rows.
 func (a *accounts) remove(ctx context.Context) error {
-	_, err := a.db.ExecContext(ctx, "DELETE FROM `"+store.DefaultTable+"` WHERE service_name = ?", a.service)
+	const query = "DELETE FROM `" + store.DefaultTable + "` WHERE service_name = ?"
+	_, err := a.db.ExecContext(ctx, query, a.service)
 	return err
 }

@@ -1,0 +1,229 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
+
+// Claim implements [credentials.Store]: one short transaction that locks the row, decides and
+// either writes the lease or writes nothing.
+func (s *Store) Claim(
+	ctx context.Context, key credentials.Key, claim credentials.Claim,
+) (c credentials.Credential, err error) {
+	key, err = key.Normalize()
+	if err != nil {
+		return c, err
+	}
+	if claim.ID == "" {
+		return c, credentials.ErrNoClaim
+	}
+	err = s.write(ctx, "claim "+key.String(), func(ctx context.Context) error {
+		return s.transaction(ctx, oneRow, func(conn *sqlx.Conn) (err error) {
+			c, err = s.claimOne(ctx, conn, key, claim)
+			return err
+		})
+	})
+	if err != nil {
+		return credentials.Credential{}, err
+	}
+	return c, nil
+}
+
+// claimOne claims in the transaction that is open on conn.
+func (s *Store) claimOne(
+	ctx context.Context, conn *sqlx.Conn, key credentials.Key, claim credentials.Claim,
+) (credentials.Credential, error) {
+	c, err := s.one(ctx, conn, s.selectForUpdate(), keyArgs(key))
+	if err != nil {
+		return c, err
+	}
+	clockErr := s.checkClock(ctx, conn, c)
+	switch {
+	case c.Lease.ID == claim.ID && c.Lease.Live():
+		return c.FoundAgain(), nil // made by an earlier try whose reply to COMMIT was lost
+	case c.State(claim) != credentials.StateClaimable:
+		return c, nil
+	case clockErr != nil:
+		return c, clockErr
+	}
+	claimed, err := s.claim(ctx, conn, claim, []credentials.Credential{c})
+	if err != nil {
+		return c, err
+	}
+	return claimed[0], nil
+}
+
+// ClaimDue implements [credentials.Store]: one short READ COMMITTED transaction that locks the rows
+// it takes and writes all the leases in one statement.
+//
+// A row that cannot be read is left out, and is not due again for the length of a lease, so that
+// other rows are reached: a caller that asks for that credential is told the reason.
+func (s *Store) ClaimDue(
+	ctx context.Context, batch credentials.Batch,
+) (claimed []credentials.Credential, err error) {
+	batch, err = batch.Normalize()
+	if err != nil {
+		return nil, err
+	}
+	longest := batch.MaxOverdue
+	if longest <= 0 {
+		longest = credentials.Never
+	}
+	args := map[string]any{
+		"service": batch.Service,
+		"overdue": micros(max(batch.MinOverdue, 0)),
+		"longest": longest.Microseconds(), // Never is 292 years; DATETIME begins in the year 1000
+		"limit":   batch.Limit,
+		"lease":   micros(batch.Lease),
+		"lapsed":  nil, // no lease has ended for so long
+	}
+	if batch.Lapsed > 0 {
+		args["lapsed"] = micros(batch.Lapsed)
+	}
+	began := time.Now()
+	inDoubt := false // an earlier try may have taken effect
+	err = s.write(ctx, "claim the due credentials of "+batch.Service, func(ctx context.Context) error {
+		if inDoubt {
+			return s.onConnection(ctx, func(conn *sqlx.Conn) error {
+				claimed, err = s.findClaims(ctx, conn, batch, time.Since(began))
+				if err == nil && len(claimed) == 0 {
+					return errInDoubt
+				}
+				return err
+			})
+		}
+		err := s.transaction(ctx, manyRows, func(conn *sqlx.Conn) (err error) {
+			claimed, err = s.claimDue(ctx, conn, batch, args)
+			return err
+		})
+		inDoubt = len(claimed) > 0 && mayBeCommitted(err)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return claimed, nil
+}
+
+// claimDue claims in the transaction that is open on conn.
+func (s *Store) claimDue(
+	ctx context.Context, conn *sqlx.Conn, batch credentials.Batch, args map[string]any,
+) ([]credentials.Credential, error) {
+	lock := s.sql.lockDue
+	if batch.Probe {
+		lock = s.sql.lockProbe
+	}
+	found, err := all(ctx, conn, lock, args)
+	if err != nil {
+		return nil, err
+	}
+	due, unreadable := readable(found)
+	if len(unreadable) > 0 {
+		postpone, values, err := sqlx.In(s.sql.updatePostpone.text, args["lease"], unreadable)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := conn.ExecContext(ctx, postpone, values...); err != nil {
+			return nil, failed(err)
+		}
+	}
+	claimable := due[:0]
+	for _, c := range due {
+		if c.State(batch.Claim) == credentials.StateClaimable {
+			claimable = append(claimable, c)
+		}
+	}
+	if len(claimable) == 0 {
+		return nil, nil
+	}
+	for _, c := range claimable {
+		if err := s.checkClock(ctx, conn, c); err != nil {
+			return nil, err
+		}
+	}
+	return s.claim(ctx, conn, batch.Claim, claimable)
+}
+
+// FindClaims implements [credentials.Store]. A row whose contents cannot be read is left out.
+func (s *Store) FindClaims(
+	ctx context.Context, batch credentials.Batch, age time.Duration,
+) (found []credentials.Credential, err error) {
+	if batch.ID == "" {
+		return nil, credentials.ErrNoClaim
+	}
+	began := time.Now()
+	action := "look for the claims of a batch of " + batch.Service
+	err = s.read(ctx, action, func(ctx context.Context, conn *sqlx.Conn) (err error) {
+		found, err = s.findClaims(ctx, conn, batch, age+time.Since(began))
+		return err
+	})
+	return found, err
+}
+
+// A batch that began some time ago was claimed at most claimEarly before and at most claimLate
+// after that moment: a call lasts for some seconds, and a COMMIT may take effect when its caller
+// has given the call up.
+const (
+	claimEarly = 10 * time.Second
+	claimLate  = time.Minute
+)
+
+func (s *Store) findClaims(
+	ctx context.Context, conn *sqlx.Conn, batch credentials.Batch, age time.Duration,
+) ([]credentials.Credential, error) {
+	found, err := all(ctx, conn, s.sql.selectClaimed, map[string]any{
+		"service": batch.Service,
+		"claim":   batch.ID,
+		"first":   micros(batch.Lease - age - claimEarly),
+		"last":    micros(batch.Lease - age + claimLate),
+	})
+	claimed, _ := readable(found)
+	for i, c := range claimed {
+		claimed[i] = c.FoundAgain()
+	}
+	return claimed, err
+}
+
+// claim makes the claim on all of these rows, as they were read, or on none and returns
+// errLostRace.
+func (s *Store) claim(
+	ctx context.Context, conn *sqlx.Conn, claim credentials.Claim, rows []credentials.Credential,
+) ([]credentials.Credential, error) {
+	n, err := exec(ctx, conn, s.sql.updateClaim.and(unchanged(rows)), map[string]any{
+		"claim":  claim.ID,
+		"holder": claim.Holder,
+		"lease":  micros(claim.Lease),
+		"unused": claim.Unused,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if n != int64(len(rows)) {
+		return nil, errLostRace
+	}
+	claimed := make([]credentials.Credential, len(rows))
+	for i, c := range rows {
+		claimed[i] = c.Claimed(claim)
+	}
+	return claimed, nil
+}
+
+// unchanged is the condition that a row is one of these, as it was read: "id IN (7, 9) AND (id,
+// version) IN ((7, 3), (9, 1))", in digits. The second half would do, but MariaDB reads the whole
+// table for a single pair.
+func unchanged(rows []credentials.Credential) string {
+	var ids, pairs []byte
+	for i, c := range rows {
+		if i > 0 {
+			ids, pairs = append(ids, ", "...), append(pairs, ", "...)
+		}
+		ids = fmt.Appendf(ids, "%d", c.Row)
+		pairs = fmt.Appendf(pairs, "(%d, %d)", c.Row, c.Version)
+	}
+	return fmt.Sprintf("id IN (%s) AND (id, version) IN (%s)", ids, pairs)
+}

@@ -1,0 +1,111 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
+
+// ClaimAll implements [credentials.Store]: for every 500 keys one short transaction, which locks
+// the rows that nobody has locked, decides each, and writes all the leases in one statement. Only
+// where a row was not to be had, a SELECT tells a locked one from one that is not there.
+func (s *Store) ClaimAll(
+	ctx context.Context, keys []credentials.Key, claim credentials.Claim,
+) ([]credentials.Found, error) {
+	if claim.ID == "" {
+		return nil, credentials.ErrNoClaim
+	}
+	claim = claim.Shared()
+	return allKeys("claim", keys, func(some []credentials.Key, answer answerFunc) error {
+		found, err := s.claimAll(ctx, some, claim)
+		if err != nil {
+			return err
+		}
+		var passedOver []credentials.Key
+		for _, key := range some {
+			if one, ok := found[key]; ok {
+				answer(key, one)
+			} else {
+				passedOver = append(passedOver, key)
+			}
+		}
+		if len(passedOver) == 0 {
+			return nil
+		}
+		return s.getAll(ctx, passedOver, func(key credentials.Key, one credentials.Found) {
+			answer(key, unclaimed(key, one, claim))
+		})
+	})
+}
+
+// unclaimed is the answer about a row that was locked when the claim was tried: as it is committed,
+// if that says why it is not claimed.
+func unclaimed(key credentials.Key, one credentials.Found, claim credentials.Claim) credentials.Found {
+	c := one.Credential
+	switch {
+	case one.Err != nil:
+		return one
+	case c.Lease.ID == claim.ID && c.Lease.Live():
+		return credentials.Found{Credential: c.FoundAgain()}
+	case c.State(claim) != credentials.StateClaimable:
+		return one
+	}
+	return credentials.Found{
+		Err: fmt.Errorf("claim %s: %w: %w", key, credentials.ErrUnavailable, credentials.ErrRowLocked),
+	}
+}
+
+// claimAll claims in one transaction. It returns what it found, which is all but the rows that were
+// locked or are not there.
+func (s *Store) claimAll(
+	ctx context.Context, keys []credentials.Key, claim credentials.Claim,
+) (found map[credentials.Key]credentials.Found, err error) {
+	action := fmt.Sprintf("claim %d credentials", len(keys))
+	err = s.write(ctx, action, func(ctx context.Context) error {
+		return s.transaction(ctx, keyedRows, func(conn *sqlx.Conn) (err error) {
+			found, err = s.claimKeys(ctx, conn, keys, claim)
+			return err
+		})
+	})
+	return found, err
+}
+
+// claimKeys claims in the transaction that is open on conn.
+func (s *Store) claimKeys(
+	ctx context.Context, conn *sqlx.Conn, keys []credentials.Key, claim credentials.Claim,
+) (map[credentials.Key]credentials.Found, error) {
+	condition, values := byKeys(keys)
+	found := make(map[credentials.Key]credentials.Found, len(keys))
+	var claimable []credentials.Credential
+	var late credentials.Credential // the claimable one that shows most of the server's clock
+	err := each(ctx, conn, s.sql.selectAll.text+condition+"\n"+forUpdate+skipLocked, values, func(r row) {
+		c, err := r.credential()
+		switch {
+		case err != nil:
+			found[c.Key] = credentials.Found{Err: fmt.Errorf("read %s: %w", c.Key, err)}
+			return
+		case c.Lease.ID == claim.ID && c.Lease.Live():
+			c = c.FoundAgain() // made by an earlier try whose reply to COMMIT was lost
+		case c.State(claim) == credentials.StateClaimable:
+			claimable = append(claimable, c)
+			if late.Row == 0 || clockLag(c) > clockLag(late) {
+				late = c
+			}
+		}
+		found[c.Key] = credentials.Found{Credential: c}
+	})
+	if err != nil || len(claimable) == 0 {
+		return found, err
+	}
+	if err := s.checkClock(ctx, conn, late); err != nil {
+		return nil, err
+	}
+	claimed, err := s.claim(ctx, conn, claim, claimable)
+	for _, c := range claimed {
+		found[c.Key] = credentials.Found{Credential: c}
+	}
+	return found, err
+}

@@ -1,0 +1,109 @@
+package mysql
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
+
+// Put stores a grant under key, new or in place of the one there, and revives a credential that the
+// provider had declared dead. The result of an exchange that was under way is dropped. An error
+// that wraps [credentials.ErrInvalidKey] or [credentials.ErrInvalidGrant] says that nothing was
+// written.
+//
+// After an error that wraps [credentials.ErrUnavailable] nobody knows whether the grant was stored.
+// Get the credential before putting the same grant again: if the grant was stored, its refresh
+// token may have been exchanged since, and would replace the one that works. An error that wraps
+// [credentials.ErrSuperseded] says that something was written meanwhile.
+func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Grant) error {
+	key, err := key.Normalize()
+	if err != nil {
+		return err
+	}
+	action := "put " + key.String()
+	if err := g.Validate(); err != nil {
+		return fmt.Errorf("%s: %w", action, err)
+	}
+	lifetime := cmp.Or(g.Lifetime, credentials.Never)
+	if g.AccessToken.IsZero() {
+		lifetime = 0
+	}
+	args, err := grantArgs(g, lifetime, cmp.Or(g.RefreshLifetime, credentials.Never), g.DueIn())
+	if err != nil {
+		return fmt.Errorf("%s: %w", action, err)
+	}
+	args["service"], args["account"] = key.Service, accountArg(key)
+	before, err := s.before(ctx, action, key)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
+		return s.transaction(ctx, newRow, func(conn *sqlx.Conn) error {
+			if inDoubt || s.caution.on() {
+				now, err := find(ctx, conn, s.selectForUpdate(), key)
+				written := now.ID != before.ID || now.Version != before.Version
+				switch {
+				case err != nil:
+					return err
+				case inDoubt && written && now.has(g):
+					return nil
+				case inDoubt && written:
+					return fmt.Errorf("%w: nobody knows whether this grant was stored before; get the credential",
+						credentials.ErrSuperseded)
+				}
+			}
+			_, err := exec(ctx, conn, s.sql.upsertPut, args)
+			return err
+		})
+	})
+}
+
+// Delete removes the credential, or returns an error that wraps [credentials.ErrNotFound]. The
+// result of an exchange that was under way is dropped.
+func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
+	key, err := key.Normalize()
+	if err != nil {
+		return err
+	}
+	action := "delete " + key.String()
+	before, err := s.before(ctx, action, key)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
+		// By its id: a row that is made under the key meanwhile stays.
+		return s.onRow(ctx, before.ID, func(conn *sqlx.Conn) error {
+			n, err := exec(ctx, conn, s.sql.deleteRow, map[string]any{"row": before.ID})
+			if err == nil && n == 0 && !inDoubt {
+				return credentials.ErrNotFound
+			}
+			return err
+		})
+	})
+}
+
+// before reads the row that a person's change is about to write; the zero row if there is none.
+func (s *Store) before(ctx context.Context, action string, key credentials.Key) (r row, err error) {
+	err = s.read(ctx, action, func(ctx context.Context, conn *sqlx.Conn) (err error) {
+		r, err = find(ctx, conn, s.sql.selectByKey, key)
+		return err
+	})
+	return r, err
+}
+
+// change runs op, which is one transaction, until it succeeds. A try is in doubt if an earlier
+// one may have been committed: then the row may hold that one's work, or something later.
+func (s *Store) change(
+	ctx context.Context, action string, op func(ctx context.Context, inDoubt bool) error,
+) error {
+	inDoubt := false
+	return s.write(ctx, action, func(ctx context.Context) error {
+		err := op(ctx, inDoubt)
+		inDoubt = inDoubt || mayBeCommitted(err)
+		return err
+	})
+}

@@ -1,0 +1,438 @@
+package credentials
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"time"
+)
+
+// refresh is the goroutine behind a call: it reads the row, claims it if there is something to do,
+// and runs the exchange. It may settle its call early, with a token that is still valid or with an
+// error that callers should not wait any longer for, and go on under a new one, which later callers
+// join.
+type refresh struct {
+	*engine
+	slot        *slot
+	call        *call
+	invalidated Token  // the token that was turned down, if that is why it was begun
+	ended       bool   // that one has ended by this process's count, whatever the store's clock says
+	caughtUp    moment // until then a row from before that token is read again; 0: there was none yet
+
+	service    *Service // nil: not asked for yet
+	patience   moment   // until then it waits for other holders
+	claimDelay float64  // a random fraction of the claim window, so that not all processes claim at once
+	foreign    takeover // of the lease that the row bore when it was last read
+	vain       int      // exchanges in a row that brought nothing that could be used
+	locked     int      // claims together with others that found the row locked
+}
+
+// maxVain is how many exchanges in a row may bring nothing: those that were released as their claim
+// had taken too long, and those whose token had expired when it was stored.
+const maxVain = 2
+
+func newRefresh(s *slot, c *call) *refresh {
+	return &refresh{
+		engine: s.engine, slot: s, call: c, invalidated: c.invalidated,
+		foreign: takeover{engine: s.engine}, claimDelay: mathrand.Float64(),
+	}
+}
+
+// run makes the refresh and settles its call. No caller is left waiting, even if the goroutine ends
+// by a panic.
+func (r *refresh) run(ctx context.Context) {
+	token, err := Token{}, fmt.Errorf("refresh of %s was aborted", r.slot.key)
+	defer func() { r.settle(token, err, false) }()
+	token, err = r.renew(context.WithoutCancel(ctx))
+	held := r.slot.valid()
+	if err == nil || held == nil || errors.Is(err, ErrClosed) {
+		return
+	}
+	// Nobody is told, since the token is still good. A store that is known to be away is told of
+	// once for all, and a token that is too young is its reporter's business.
+	if !errors.Is(err, errNotAsked) && !errors.Is(err, errTooYoung) {
+		text := "renewal ahead of expiry failed"
+		if r.now() < held.quiet {
+			text = "a look at a token that is held failed"
+		}
+		r.log.warn(ctx, r.slot.key.Service, text, "credential", r.slot.key.String(), "error", err)
+	}
+	r.slot.postpone()
+}
+
+// settle gives the call's callers their result and ends it, or goes on under a new one.
+func (r *refresh) settle(token Token, err error, goOn bool) {
+	settled := r.call
+	r.call = nil
+	if goOn {
+		r.call = r.slot.newCall(r.invalidated)
+		r.call.looked = true
+	}
+	r.slot.mu.Lock()
+	r.slot.call = r.call
+	r.slot.mu.Unlock()
+	settled.token, settled.err = token, err
+	close(settled.done)
+}
+
+// renew brings the credential up to date. It is the protocol: read, claim, exchange, save, each of
+// which may send it back to reading. A token returned together with an error is still valid.
+func (r *refresh) renew(ctx context.Context) (Token, error) {
+	r.waitAnew()
+	var known reading // as the row was when it was last read
+	for {
+		c, err := r.get(ctx)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			if unknown := r.findService(ctx); unknown != nil {
+				err = unknown // the reason why there is none
+			}
+			return Token{}, err
+		case err != nil:
+			return r.stillGood(known), err
+		}
+		r.slot.see(c)
+		token, err := Token{}, r.catchUp(c)
+		if err == nil {
+			known = c
+			token, err = r.advance(ctx, c)
+		}
+		if !errors.Is(err, errLookAgain) {
+			return token, err
+		}
+	}
+}
+
+// waitAnew has the patience with other holders begin: a chain of them that die one after the other
+// must not keep a caller for ever.
+func (r *refresh) waitAnew() { r.patience = r.now().add(2 * r.opts.Lease) }
+
+// advance takes the next step that the row calls for. errLookAgain: the row has changed, or may
+// have.
+func (r *refresh) advance(ctx context.Context, c reading) (Token, error) {
+	r.resolve(c)
+	if c.Failure.Class == ClassDead && r.turnedDown(c) {
+		r.slot.bury(c.TokenID())
+	}
+	if r.slot.isBuried(c) {
+		return Token{}, c.refreshError(c.Failure.By, nil)
+	}
+	if c.Lease.Live() && r.lost.adopt(c.Credential) {
+		// The lease is the reply to a claim of this process that was lost.
+		c.Credential = c.FoundAgain()
+		if err := r.findService(ctx); err != nil {
+			_ = r.release(ctx, c.Credential)
+			return r.stillGood(c), err
+		}
+		return r.exchange(ctx, c)
+	}
+	if r.slot.ended(c) {
+		// The store's clock was set back, and by that clock the token is good: it is renewed as one
+		// that was turned down.
+		c.ExpiresIn = min(c.ExpiresIn, 0)
+		r.invalidated, r.ended = Token{Value: c.AccessToken, id: c.TokenID()}, true
+	}
+	claim := r.entitled(c)
+	state, usable := c.State(claim), r.usable(c)
+	if usable != nil {
+		usable = r.slot.offer(usable)
+		if state == StateLeased || state == StateClaimable {
+			r.settle(usable.token, nil, true) // soft expiry: nobody waits while the token is good
+		}
+	}
+	switch state {
+	case StateFresh:
+		if usable != nil {
+			return usable.token, nil
+		}
+		return Token{}, errLookAgain // it expired on the way
+	case StateLeased:
+		err := r.awaitHolder(c)
+		return r.stillGood(c), err
+	case StateClaimable:
+		if usable != nil {
+			if err := r.awaitTurn(c); err != nil {
+				return r.stillGood(c), err
+			}
+		}
+	case StateDead, StateBackingOff:
+		return r.stillGood(c), c.refreshError(c.Failure.By, nil)
+	}
+	if err := r.findService(ctx); err != nil {
+		return r.stillGood(c), err
+	}
+	claimed, err := r.claim(ctx, c, claim)
+	if err != nil {
+		return r.stillGood(c), err
+	}
+	return r.exchange(ctx, claimed)
+}
+
+// catchUp returns errLookAgain where c is older than the token that was turned down, after a while
+// in which a node of the store that is behind may catch up. A row that stays as old has lost the
+// token in a fail-over.
+func (r *refresh) catchUp(c reading) error {
+	if !(Token{id: c.TokenID()}).olderThan(r.invalidated) {
+		return nil
+	}
+	if r.caughtUp == 0 {
+		r.caughtUp = r.now().add(maxLookInterval)
+	}
+	left := r.until(r.caughtUp)
+	if left <= 0 {
+		return nil
+	}
+	w := r.poller.watch(c, watched{c.answered, c.answered})
+	defer r.poller.leave(w)
+	if _, err := w.wait(left, nil); err != nil {
+		return r.about(err)
+	}
+	return errLookAgain
+}
+
+// maxLookInterval is the longest a waiting refresh goes without a look at the lease and the store.
+const maxLookInterval = time.Second
+
+// awaitTurn waits until it is this process's turn to claim a credential that is due while its token
+// is still good, so that processes do not all claim at the same moment: some time within the first
+// tenth of the time that is left. The row is watched meanwhile, since there are providers that end
+// the old token when they issue a new one; errLookAgain says that the row has moved on. A caller
+// who waits ends the wait.
+func (r *refresh) awaitTurn(c reading) error {
+	due, expires := c.at.add(c.DueIn), c.at.add(c.ExpiresIn)
+	spread := min(expires.sub(due)/10, r.opts.Lease/2)
+	left := r.until(due.add(time.Duration(r.claimDelay * float64(spread))))
+	if left <= 0 {
+		return nil
+	}
+	w := r.poller.watch(c, watched{c.answered, c.answered})
+	defer r.poller.leave(w)
+	moved, err := w.wait(left, r.call.wanted)
+	switch {
+	case err != nil:
+		return r.about(err)
+	case moved:
+		return errLookAgain
+	}
+	return nil
+}
+
+// awaitHolder waits until the row has moved on, or its lease may be taken over: then it returns
+// errLookAgain. It holds nothing.
+func (r *refresh) awaitHolder(c reading) error {
+	// A jitter, so that processes that waited for a dead holder do not all claim at the same
+	// moment.
+	jitter := mathrand.N(50 * time.Millisecond)
+	w := r.poller.watch(c, r.foreign.watched)
+	defer r.poller.leave(w)
+	for {
+		r.foreign.watched = w.seen()
+		from := r.foreign.from().add(jitter)
+		now, away := r.now(), r.health.awayFor(r.opts.StoreTimeout)
+		switch {
+		case now >= from:
+			return errLookAgain
+		case away != nil:
+			return fmt.Errorf("token of %s, which %s renews: %w", r.slot.key, c.Lease.Holder, away)
+		case now >= r.patience:
+			return &RefreshError{
+				Key: r.slot.key, Class: ClassUnknown, By: c.Lease.Holder, RetryAt: r.wall(from),
+				Reason: "one exchange after the other was begun and not ended; gave up waiting",
+			}
+		}
+		moved, err := w.wait(min(from.sub(now), r.patience.sub(now), maxLookInterval), nil)
+		switch {
+		case err != nil:
+			return r.about(err)
+		case moved:
+			r.foreign.watched = w.seen()
+			return errLookAgain
+		}
+	}
+}
+
+// get reads the row.
+func (r *refresh) get(ctx context.Context) (reading, error) {
+	c, err := r.reads.do(ctx, r.slot.key, r.getAll)
+	return c, r.storeError(c.Credential, err)
+}
+
+// about returns err with the credential that it is about.
+func (r *refresh) about(err error) error { return fmt.Errorf("token of %s: %w", r.slot.key, err) }
+
+// storeError says which credential it was about, and that the store answered for that one.
+func (r *refresh) storeError(c Credential, err error) error {
+	key := r.slot.key
+	switch {
+	case errors.Is(err, ErrNotFound):
+		r.slot.held.Store(nil) // it was deleted
+		return fmt.Errorf("token of %s: %w; put its grant first", key, err)
+	case err != nil:
+		return r.about(err)
+	case c.Key != key:
+		return fmt.Errorf("token of %s: the store answered with the credential of %s", key, c.Key)
+	}
+	return nil
+}
+
+// resolve finds out which token was turned down, where only its text is known.
+func (r *refresh) resolve(c reading) {
+	given := r.invalidated
+	if given.id == (TokenID{}) && !given.Value.IsZero() && c.AccessToken.Equal(given.Value) {
+		r.invalidated.id = c.TokenID()
+	}
+}
+
+// usable returns c's token if callers may have it; nil if it has expired, or was turned down.
+func (r *refresh) usable(c reading) *snapshot {
+	if r.turnedDown(c) {
+		return nil
+	}
+	return r.snapshot(c)
+}
+
+// turnedDown reports whether c's token is the one that was turned down.
+func (r *refresh) turnedDown(c reading) bool {
+	return r.invalidated.id != TokenID{} && r.invalidated.id == c.TokenID()
+}
+
+// stillGood returns c's token if it has not expired, turned down or not: it goes beside an error.
+func (r *refresh) stillGood(c reading) Token {
+	if s := r.snapshot(c); s != nil {
+		return s.token
+	}
+	return Token{}
+}
+
+// entitled is the claim that may be made on c.
+func (r *refresh) entitled(c reading) Claim {
+	r.foreign.see(c)
+	claim := Claim{Invalidated: r.invalidated.id, TakeOver: r.foreign.entitled()}
+	if r.lost.has(c.Credential) {
+		claim.Unused = c.Lease.ID
+	}
+	return claim
+}
+
+// findService asks for the service's policy, once, and only where an exchange is to begin: a caller
+// that needs none gets the stored token whether or not the service is known here.
+func (r *refresh) findService(ctx context.Context) error {
+	if r.service != nil {
+		return nil
+	}
+	service, err := r.engine.findService(ctx, r.slot.key.Service)
+	if err != nil {
+		return r.about(err)
+	}
+	r.service = &service
+	return nil
+}
+
+// claim takes the lease of c as it was read. errLookAgain: it was not to be had, and the row says
+// why; or the row was read too long ago for another's lease to be taken over.
+func (r *refresh) claim(ctx context.Context, c reading, claim Claim) (reading, error) {
+	if !r.ended {
+		claim.MinTokenAge = r.service.minTokenAge()
+	}
+	switch {
+	case r.isClosing():
+		return reading{}, r.about(ErrClosed)
+	case c.State(claim) == StateTooYoung:
+		return reading{}, c.tooYoung(claim.MinTokenAge)
+	case claim.TakeOver != "" && !r.foreign.fresh():
+		return reading{}, errLookAgain
+	}
+	plain := Claim{MinTokenAge: claim.MinTokenAge}
+	if claim == plain && !c.awaitsHolder() && r.locked < maxLocked {
+		return r.claimTogether(ctx)
+	}
+	claim.ID, claim.Holder, claim.Lease = rand.Text(), r.opts.Holder, r.opts.Lease
+	if claim.TakeOver != "" || claim.Unused != "" || c.awaitsHolder() {
+		claim.Lease += r.opts.grace() // for the holder to save: see exchange.letHolderSave
+	}
+	claimed, err := r.read(func() (Credential, error) {
+		return r.store.Claim(ctx, r.slot.key, claim)
+	})
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, errNotAsked) {
+		r.lose(ctx, lostClaim{id: claim.ID}, unusedLease, r.slot.key)
+	}
+	if err := r.storeError(claimed.Credential, err); err != nil {
+		return reading{}, err
+	}
+	switch {
+	case claimed.Lease.ID == claim.ID && claimed.Lease.Live():
+		return claimed, nil
+	case claimed.State(claim) == StateTooYoung:
+		return reading{}, claimed.tooYoung(claim.MinTokenAge)
+	}
+	return reading{}, errLookAgain
+}
+
+// maxLocked is how many claims together with others may find the row locked: by claims of other
+// processes, which take some milliseconds. The next one is made alone, and waits for the row.
+const maxLocked = 2
+
+// claimTogether takes the lease in one claim with others of the process that are made at the same
+// moment.
+func (r *refresh) claimTogether(ctx context.Context) (reading, error) {
+	claimed, err := r.claims.do(ctx, r.slot.key, r.claimAll)
+	switch {
+	case errors.Is(err, errLookAgain):
+		return reading{}, err
+	case errors.Is(err, ErrRowLocked):
+		r.locked++
+		pause := 5*time.Millisecond + mathrand.N(10*time.Millisecond)
+		if err := r.wait(ctx, pause, nil); err != nil {
+			return reading{}, r.about(err)
+		}
+		return reading{}, errLookAgain
+	}
+	return claimed, r.storeError(claimed.Credential, err)
+}
+
+// exchange runs the exchange under the lease that c bears, which is this refresh's own.
+func (r *refresh) exchange(ctx context.Context, c reading) (Token, error) {
+	x := &exchange{engine: r.engine, service: *r.service, claimed: c, notStored: r.notStored}
+	result := x.run(ctx)
+	r.waitAnew()
+	switch result.outcome {
+	case failed:
+		if r.turnedDown(c) && errors.Is(result.err, ErrGrantDead) {
+			r.slot.bury(c.TokenID())
+			return Token{}, result.err
+		}
+		if result.token != nil {
+			return result.token.token, result.err
+		}
+		return Token{}, result.err
+	case superseded:
+		return Token{}, errLookAgain
+	case saved:
+		if result.token != nil {
+			return r.slot.offer(result.token).token, nil
+		}
+		result.err = errors.New("the new token had expired when it was stored")
+	}
+	// Another exchange follows only where a caller waits for it.
+	if r.isClosing() {
+		return r.stillGood(c), r.about(ErrClosed)
+	}
+	if r.vain++; r.vain > maxVain || !r.slot.wants(r.call) {
+		return r.stillGood(c), r.about(fmt.Errorf("%w: %w", ErrUnavailable, result.err))
+	}
+	return Token{}, errLookAgain
+}
+
+// notStored settles the call when its callers have waited for the store for StoreTimeout.
+func (r *refresh) notStored(waited time.Duration, token *snapshot, err error) {
+	if min(waited, r.since(r.call.began)) < r.opts.StoreTimeout {
+		return
+	}
+	if token == nil {
+		r.settle(Token{}, err, true)
+		return
+	}
+	r.settle(token.token, err, true)
+}
