@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,6 +40,10 @@ type Credential struct {
 	Failure     Failure      // the last exchange's failure; zero: it succeeded
 	Interrupted Interruption // an exchange of unknown outcome since the last success
 	Refreshed   Refreshed    // the exchange that brought the token
+
+	// Survived is the interruption before the last success. The provider may still be at work on
+	// that exchange's request when the success is stored, and revoke the grant for it afterwards.
+	Survived Interruption
 }
 
 // Lease is a committed claim on a credential. A lease that has ended stays visible until the next
@@ -143,7 +148,7 @@ func (c Credential) refreshError(by string, cause error) *RefreshError {
 		By: by, Ago: c.Failure.Ago, Err: cause,
 	}
 	if c.Failure.Class == ClassDead {
-		e.Interrupted = c.Interrupted
+		e.Interrupted = cmp.Or(c.Interrupted, c.Survived)
 	}
 	if c.Failure.RetryIn > 0 {
 		e.RetryAt = time.Now().Add(c.Failure.RetryIn)

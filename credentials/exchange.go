@@ -215,6 +215,7 @@ func (x *exchange) fail(ctx context.Context, cause *RefreshError) result {
 	// redacted.
 	c.Failure = failure
 	c.Interrupted.Ago += x.since(x.claimed.at)
+	c.Survived.Ago += x.since(x.claimed.at)
 	told := c.refreshError(x.opts.Holder, inner(ctx, cause.Err))
 	err := x.write(ctx, "a failed exchange could not be recorded yet", func(ctx context.Context) error {
 		return x.store.Fail(ctx, x.claimed.Fence(), failure)

@@ -86,6 +86,29 @@ func TestReplayOnceNamesTheInterruptedHolder(t *testing.T) {
 	})
 }
 
+// The request of a holder that was taken for dead reaches the provider after its replay has
+// succeeded, and costs the grant: the error at the next expiry names that holder. An interruption
+// that two successes have followed is not to blame.
+func TestRevokedAfterTheReplay(t *testing.T) {
+	for successes := 1; successes <= 2; successes++ {
+		inWorldOf(t, fmt.Sprint(successes), func(w *world) {
+			w.seed(alice)
+			w.dies("died", alice, false)
+			p := w.start("P")
+			for n := range successes {
+				p.ask(alice).is(fmt.Sprint("access-alice-", n+1))
+				time.Sleep(time.Hour)
+			}
+			w.provider.script = refusing(credentials.RefreshError{Class: credentials.ClassDead, Code: "invalid_grant"})
+			e := w.start("Q").ask(alice).failed(credentials.ClassDead)
+			want := map[int]string{1: "died", 2: ""}[successes]
+			if e.Interrupted.By != want {
+				w.Errorf("got %+v, want it to name %q", e, want)
+			}
+		})
+	}
+}
+
 // Where the policy is never to present again, nothing is presented after a holder that died, and
 // the error says why.
 func TestNeverReplayAfterADeath(t *testing.T) {

@@ -83,6 +83,16 @@ func (m *Manager) Invalidate(ctx context.Context, key Key, turnedDown Token) (To
 	return source.Invalidate(ctx, turnedDown)
 }
 
+// Report is Invalidate that does not wait: for a program that hands the API's 401 on, or has nothing
+// to send again. It returns at once, and one exchange follows in the background under the rules of
+// Invalidate; callers of Token wait for that exchange. A failure is logged. A key that is not valid,
+// or a manager that was closed, makes Report do nothing.
+func (m *Manager) Report(ctx context.Context, key Key, turnedDown Token) {
+	if source, err := m.Source(key); err == nil {
+		source.Report(ctx, turnedDown)
+	}
+}
+
 // Source returns the handle for one credential, the same one for as long as the program holds it.
 // The only error is [ErrInvalidKey]; whether the credential exists shows when it is used.
 func (m *Manager) Source(key Key) (*Source, error) {

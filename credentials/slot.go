@@ -22,9 +22,10 @@ type slot struct {
 	usedAt   moment       // guarded by lookout.mu: when used was seen last
 	looks    int          // of the lookout
 
-	mu     sync.Mutex
-	call   *call   // guarded by mu; nil: none. Only the refresh behind it changes or clears it.
-	buried TokenID // guarded by mu: turned down, and its grant is dead
+	mu       sync.Mutex
+	call     *call   // guarded by mu; nil: none. Only the refresh behind it changes or clears it.
+	buried   TokenID // guarded by mu: turned down, and its grant is dead
+	reported Token   // guarded by mu: turned down, by a Report that is under way
 }
 
 // offer has the slot hold a token, unless the token that it holds is newer, and returns the one it
@@ -70,6 +71,43 @@ func (s *slot) bury(id TokenID) {
 	if held := s.held.Load(); held != nil && held.token.id == id {
 		s.held.CompareAndSwap(held, nil)
 	}
+}
+
+// turnDown has the slot hold the token that was turned down no longer, and returns what it held.
+// newer: that is another token, and stays. The token that is held is known by more than its text.
+func (s *slot) turnDown(token *Token) (held *snapshot, newer bool) {
+	held = s.valid()
+	switch {
+	case held == nil:
+		return nil, false
+	case !held.token.is(*token):
+		return held, true
+	}
+	*token = held.token
+	s.held.CompareAndSwap(held, nil)
+	return held, false
+}
+
+// beginReport reports whether a Report of the token may begin: none is under way, and the manager
+// is open. Close waits until endReport.
+func (s *slot) beginReport(token Token) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reported := !s.reported.Value.IsZero() && s.reported.is(token)
+	if reported || !s.begin() {
+		return false
+	}
+	s.reported = token
+	return true
+}
+
+func (s *slot) endReport(token Token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reported.is(token) {
+		s.reported = Token{}
+	}
+	s.inflight.Done()
 }
 
 // isBuried reports whether the token of c was buried, and its grant is still dead.

@@ -73,16 +73,39 @@ func (s *Source) Invalidate(ctx context.Context, turnedDown Token) (Token, error
 	if turnedDown.Value.IsZero() {
 		return s.Token(ctx)
 	}
-	held := s.slot.valid()
-	if held != nil {
-		if !held.token.is(turnedDown) {
-			return held.token, nil
-		}
-		turnedDown = held.token
-		s.slot.held.CompareAndSwap(held, nil)
+	held, newer := s.slot.turnDown(&turnedDown)
+	if newer {
+		return held.token, nil
 	}
-	for {
-		c := s.slot.join(turnedDown, true, s.start(ctx))
+	return s.replace(ctx, turnedDown, held, s.slot.join(turnedDown, true, s.start(ctx)))
+}
+
+// Report is [Manager.Report] for this credential.
+func (s *Source) Report(ctx context.Context, turnedDown Token) {
+	if turnedDown.Value.IsZero() || !s.slot.beginReport(turnedDown) {
+		return
+	}
+	held, newer := s.slot.turnDown(&turnedDown)
+	if newer {
+		s.slot.endReport(turnedDown)
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	c := s.slot.join(turnedDown, true, s.start(ctx)) // before any caller of Token joins one
+	go func() {
+		defer s.slot.endReport(turnedDown)
+		_, err := s.replace(ctx, turnedDown, held, c)
+		if err != nil && !errors.Is(err, errTooYoung) && !errors.Is(err, ErrClosed) {
+			s.slot.log.warn(ctx, s.slot.key.Service, "renewal of a token that was turned down failed",
+				"credential", s.slot.key.String(), "error", err)
+		}
+	}()
+}
+
+// replace gets another token than the one that was turned down: from the call c, or from one after
+// it, where c knew nothing of that. The slot held that token, if held is not nil.
+func (s *Source) replace(ctx context.Context, turnedDown Token, held *snapshot, c *call) (Token, error) {
+	for ; ; c = s.slot.join(turnedDown, true, s.start(ctx)) {
 		token, err := s.slot.wait(ctx, c)
 		knew := c.invalidated.is(turnedDown)
 		switch {
@@ -94,7 +117,6 @@ func (s *Source) Invalidate(ctx context.Context, turnedDown Token) (Token, error
 			}
 			return Token{}, err
 		}
-		// That call began without knowing of the rejection; the next one will know.
 	}
 }
 

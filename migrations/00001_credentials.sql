@@ -22,6 +22,8 @@ CREATE TABLE IF NOT EXISTS `credentials` (
 
     `interrupted_by`     VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'holder of an exchange of unknown outcome since the last success',
     `interrupted_at`     DATETIME(6) NULL,
+    `survived_by`        VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'as interrupted_by, of the exchange before the last success: the provider may still revoke the grant for it',
+    `survived_at`        DATETIME(6) NULL,
 
     `failures`           INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'since the last success',
     `failure_class`      VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'dead, transient or unknown; empty: none',

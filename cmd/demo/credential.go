@@ -28,6 +28,7 @@ type shown struct {
 	Lease       *shownLease   `json:"lease,omitempty"`
 	Failure     *shownFailure `json:"failure,omitempty"`
 	Interrupted *shownEvent   `json:"interrupted,omitempty"`
+	Survived    *shownEvent   `json:"survived,omitempty"`
 	Refreshed   *shownEvent   `json:"refreshed,omitempty"`
 }
 
@@ -78,6 +79,9 @@ func showCredential(c credentials.Credential, reveal bool) shown {
 	}
 	if c.Interrupted.By != "" {
 		s.Interrupted = &shownEvent{By: c.Interrupted.By, Ago: c.Interrupted.Ago.Seconds()}
+	}
+	if c.Survived.By != "" {
+		s.Survived = &shownEvent{By: c.Survived.By, Ago: c.Survived.Ago.Seconds()}
 	}
 	if c.Refreshed.By != "" {
 		s.Refreshed = &shownEvent{
@@ -146,6 +150,10 @@ func (s shown) lines(c credentials.Credential) string {
 	if s.Interrupted != nil {
 		line("interrupted", fmt.Sprintf("an exchange of %s, begun %s, whose outcome is unknown",
 			c.Interrupted.By, in(-c.Interrupted.Ago)))
+	}
+	if s.Survived != nil {
+		line("survived", fmt.Sprintf("an exchange of %s, begun %s, whose outcome is unknown, by one success",
+			c.Survived.By, in(-c.Survived.Ago)))
 	}
 	if f := c.Failure; f.Class != "" {
 		text := fmt.Sprintf("%s %s %s", f.Class, f.Code, f.Reason)

@@ -81,7 +81,8 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, grant credentials.
 	}
 	r.set(now, grant)
 	r.due = after(now, grant.DueIn())
-	r.lease, r.failure, r.interrupted = lease{}, failure{}, interruption{}
+	r.lease, r.failure = lease{}, failure{}
+	r.interrupted, r.survived = interruption{}, interruption{}
 	r.refreshed = refreshed{took: r.refreshed.took}
 	r.version++
 	r.tokenVersion = r.version

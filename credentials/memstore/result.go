@@ -44,8 +44,9 @@ func (s *Store) Save(ctx context.Context, fence credentials.Fence, renewal crede
 		r.set(origin, renewal.Grant)
 		r.due = after(origin, renewal.DueIn)
 		r.refreshed = refreshed{by: renewal.By, since: now, took: renewal.Took}
+		r.survived = interruption{}
 		if own {
-			r.lease = lease{}
+			r.lease, r.survived = lease{}, r.interrupted
 		}
 		r.failure, r.interrupted = failure{}, interruption{}
 		r.tokenVersion = max(r.tokenVersion, fence.Version)

@@ -21,6 +21,7 @@ type row struct {
 	lease       lease
 	failure     failure
 	interrupted interruption
+	survived    interruption
 	refreshed   refreshed
 }
 
@@ -71,14 +72,20 @@ func (r *row) at(now time.Time) credentials.Credential {
 			c.Failure.RetryIn = until(now, f.retry)
 		}
 	}
-	if i := r.interrupted; i.by != "" {
-		c.Interrupted = credentials.Interruption{By: i.by, Ago: now.Sub(i.since)}
-	}
+	c.Interrupted, c.Survived = r.interrupted.at(now), r.survived.at(now)
 	c.Refreshed = credentials.Refreshed{By: r.refreshed.by, Took: r.refreshed.took}
 	if since := r.refreshed.since; !since.IsZero() {
 		c.Refreshed.Ago = now.Sub(since)
 	}
 	return c
+}
+
+// at returns the interruption as it is at that moment.
+func (i interruption) at(now time.Time) credentials.Interruption {
+	if i.by == "" {
+		return credentials.Interruption{}
+	}
+	return credentials.Interruption{By: i.by, Ago: now.Sub(i.since)}
 }
 
 // set takes over a complete grant: Never is the lifetime of a token that does not end.

@@ -40,7 +40,7 @@ type primary struct {
 // clockLag is by how much the server's clock is behind the one by which the credential was last
 // written; zero or less if nothing shows that.
 func clockLag(c credentials.Credential) time.Duration {
-	return -min(c.Lease.Age, c.Refreshed.Ago, c.Failure.Ago, c.Interrupted.Ago)
+	return -min(c.Lease.Age, c.Refreshed.Ago, c.Failure.Ago, c.Interrupted.Ago, c.Survived.Ago)
 }
 
 // checkClock returns an error if the server is one of several primaries and its clock is behind

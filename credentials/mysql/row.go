@@ -43,6 +43,8 @@ type row struct {
 	LeaseEndsIn      int64         `until:"lease_end"`
 	InterruptedBy    string        `column:"interrupted_by"`
 	InterruptedAgo   sql.NullInt64 `since:"interrupted_at"`
+	SurvivedBy       string        `column:"survived_by"`
+	SurvivedAgo      sql.NullInt64 `since:"survived_at"`
 	Failures         int           `column:"failures"`
 	FailureClass     string        `column:"failure_class"`
 	FailureCode      string        `column:"failure_code"`
@@ -121,6 +123,7 @@ func (r row) credential() (credentials.Credential, error) {
 		RefreshExpiresIn: orNever(r.RefreshExpiresIn),
 		DueIn:            orNever(r.DueIn),
 		Interrupted:      credentials.Interruption{By: r.InterruptedBy, Ago: duration(r.InterruptedAgo.Int64)},
+		Survived:         credentials.Interruption{By: r.SurvivedBy, Ago: duration(r.SurvivedAgo.Int64)},
 		Failure: credentials.Failure{
 			Class:   credentials.Class(r.FailureClass),
 			Code:    r.FailureCode,

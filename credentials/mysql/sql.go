@@ -138,8 +138,8 @@ WHERE id IN (?) AND due_at <= UTC_TIMESTAMP(6)`
 const lifetimeOrigin = "LEAST(UTC_TIMESTAMP(6), " +
 	"IFNULL(DATE'1970-01-01' + INTERVAL :from MICROSECOND, UTC_TIMESTAMP(6)))"
 
-// forgetExchanges leaves nothing of the exchanges before a success or a put.
-const forgetExchanges = `interrupted_by     = '',
+// clearAttempts leaves nothing of the attempts since the last success or put.
+const clearAttempts = `interrupted_by     = '',
     interrupted_at     = NULL,
     ` + clearFailure
 
@@ -162,7 +162,8 @@ const clearLease = `lease_id           = '',
 // put is stored already: a holder that was paused past its lease may come back with the only
 // refresh token that works. Another's lease is left alone, and version moves on, so that the
 // failure of the claim under that lease misses. GREATEST: a fail-over may have forgotten the claim,
-// but version must not fall behind token_version.
+// but version must not fall behind token_version. A success under the row's own lease survives the
+// interruption before it; a late one may be that of the interrupted exchange itself.
 const updateSave = "UPDATE `credentials`" + `
 SET access_token       = :access_token,
     refresh_token      = :refresh_token,
@@ -175,7 +176,9 @@ SET access_token       = :access_token,
     refresh_micros     = :took,
     token_version      = GREATEST(token_version, :version),
     version            = GREATEST(version, :version) + 1,
-    ` + forgetExchanges + `,
+    survived_by        = IF(lease_id = :claim, interrupted_by, ''),
+    survived_at        = IF(lease_id = :claim, interrupted_at, NULL),
+    ` + clearAttempts + `,
     lease_version      = IF(lease_id = :claim, 0, lease_version),
     lease_holder       = IF(lease_id = :claim, '', lease_holder),
     lease_start        = IF(lease_id = :claim, '1970-01-01', lease_start),
@@ -231,7 +234,9 @@ ON DUPLICATE KEY UPDATE
     refreshed_at       = NULL,
     token_version      = version + 1,
     version            = version + 1,
-    ` + forgetExchanges + `,
+    survived_by        = '',
+    survived_at        = NULL,
+    ` + clearAttempts + `,
     ` + clearLease
 
 // declaredDead finds the grants of a service that were marked dead in a stretch of time, by the

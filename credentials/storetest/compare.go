@@ -20,7 +20,7 @@ type snapshot struct {
 	LeaseVersion                                        uint64
 	FailureClass, FailureCode, FailureReason, FailureBy string
 	FailureCount                                        int
-	InterruptedBy, RefreshedBy                          string
+	InterruptedBy, SurvivedBy, RefreshedBy              string
 	RefreshedTook                                       time.Duration
 }
 
@@ -38,7 +38,7 @@ func steady(c credentials.Credential) snapshot {
 		LeaseID: c.Lease.ID, LeaseHolder: c.Lease.Holder, LeaseVersion: c.Lease.Version,
 		FailureClass: string(c.Failure.Class), FailureCode: c.Failure.Code, FailureReason: c.Failure.Reason,
 		FailureBy: c.Failure.By, FailureCount: c.Failure.Count,
-		InterruptedBy: c.Interrupted.By, RefreshedBy: c.Refreshed.By, RefreshedTook: c.Refreshed.Took,
+		InterruptedBy: c.Interrupted.By, SurvivedBy: c.Survived.By, RefreshedBy: c.Refreshed.By, RefreshedTook: c.Refreshed.Took,
 	}
 }
 

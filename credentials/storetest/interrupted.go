@@ -18,6 +18,8 @@ var interruptedTests = []test{
 	{"not by its own claim, repeated after the lease's end", interruptedNotByItself},
 	{"survives a release, a transient failure and a dead grant", interruptedSurvives},
 	{"cleared by a success", interruptedCleared},
+	{"named as survived from its success to the next one", survivedOneSuccess},
+	{"not survived by a late success, nor by a put", survivedByNothingElse},
 }
 
 func interruptedByLapse(s *subject) {
@@ -162,4 +164,37 @@ func interruptedCleared(s *subject) {
 	s.seed()
 	s.fail(s.claim("A", long), failureNow(credentials.ClassUnknown))
 	free(s, s.save(s.claim("B", long), renewal("B")))
+}
+
+// survivedOneSuccess: a provider that took two requests for reuse may revoke the grant after it has
+// answered the second with a token.
+func survivedOneSuccess(s *subject) {
+	s.seed()
+	s.lapsed("A")
+	s.save(s.claim("B", long), renewalDue("B"))
+	c := s.get()
+	equal(s, "Survived.By", c.Survived.By, "A")
+	ago(s, "Survived.Ago", c.Survived.Ago, short)
+
+	c = s.fail(s.claim("C", long), failureNow(credentials.ClassUnknown))
+	equal(s, "Survived.By after a failure", c.Survived.By, "A")
+	equal(s, "Interrupted.By after a failure of unknown outcome", c.Interrupted.By, "C")
+
+	s.save(s.claim("D", long), renewalDue("D"))
+	equal(s, "Survived.By after another success", s.get().Survived.By, "C")
+	s.save(s.claim("E", long), renewalDue("E"))
+	equal(s, "Survived after a success without interruption", s.get().Survived, credentials.Interruption{})
+}
+
+func survivedByNothingElse(s *subject) {
+	a, _ := s.overlapping()
+	equal(s, "Interrupted.By", s.get().Interrupted.By, "A")
+	s.save(a, renewalDue("A")) // the interrupted exchange's own
+	equal(s, "Survived after a late success", s.get().Survived, credentials.Interruption{})
+
+	s.seed()
+	s.lapsed("A")
+	s.save(s.claim("B", long), renewalDue("B"))
+	s.put(renewalDue("C").Grant)
+	equal(s, "Survived after a put", s.get().Survived, credentials.Interruption{})
 }

@@ -258,7 +258,10 @@ func (c cell) save(o op) (cell, *Violation) {
 	}
 	next.expires, next.due = momentIn(from, o.renewal.Lifetime), momentIn(from, o.renewal.DueIn)
 	next.broughtBy, next.brought = o.renewal.By, o.at
-	next.failure, next.interrupted = failed{}, ""
+	next.failure, next.interrupted, next.survived = failed{}, "", ""
+	if own {
+		next.survived = c.interrupted
+	}
 	next.tokenOf = max(c.tokenOf, o.fence.Version)
 	next.version = max(c.version, o.fence.Version) + 1
 	if own {

@@ -53,7 +53,8 @@ type cell struct {
 
 	lease       held
 	failure     failed
-	interrupted string // who was
+	interrupted string // who was, since the last success
+	survived    string // who was, before that
 }
 
 // held is a lease, which stays until it is given up or replaced, also when it has ended.
@@ -199,6 +200,7 @@ func (c cell) match(got credentials.Credential, at span) (cell, *Violation) {
 		{"Failure.Count", got.Failure.Count, c.failure.count},
 		{"Failure.By", got.Failure.By, c.failure.by},
 		{"Interrupted.By", got.Interrupted.By, c.interrupted},
+		{"Survived.By", got.Survived.By, c.survived},
 		{"Refreshed.By", got.Refreshed.By, c.broughtBy},
 	} {
 		if field.got != field.want {

@@ -38,7 +38,7 @@ func (a *account) behind(by time.Duration) (c credentials.Credential, there bool
 			*left -= age
 		}
 	}
-	for _, ago := range []*time.Duration{&c.Lease.Age, &c.Failure.Ago, &c.Interrupted.Ago, &c.Refreshed.Ago} {
+	for _, ago := range []*time.Duration{&c.Lease.Age, &c.Failure.Ago, &c.Interrupted.Ago, &c.Survived.Ago, &c.Refreshed.Ago} {
 		*ago += age
 	}
 	c.ReadAt = c.ReadAt.Add(age)
