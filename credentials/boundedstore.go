@@ -76,6 +76,10 @@ func (s *boundedStore) Versions(ctx context.Context, rows []uint64) (map[uint64]
 	return bounded(ctx, s, reads, func(ctx context.Context) (map[uint64]uint64, error) { return s.store.Versions(ctx, rows) })
 }
 
+func (s *boundedStore) Ensure(ctx context.Context, key Key, grant Grant) error {
+	return s.write(ctx, func(ctx context.Context) error { return s.store.Ensure(ctx, key, grant) })
+}
+
 func (s *boundedStore) Claim(ctx context.Context, key Key, claim Claim) (Credential, error) {
 	return bounded(ctx, s, writes, func(ctx context.Context) (Credential, error) { return s.store.Claim(ctx, key, claim) })
 }

@@ -26,7 +26,8 @@ var (
 // Errors that stores return.
 var (
 	// ErrNotFound: there is no credential under that key. Put one, after a person has authorized
-	// the account.
+	// the account, or set ClientCredentials of a [Service] that needs no person. To a user it means
+	// "please log in", as ErrGrantDead means "please log in again".
 	ErrNotFound = errors.New("no such credential")
 
 	// ErrUnavailable: the store could not be reached or did not answer in time. The outcome of a

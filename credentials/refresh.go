@@ -26,6 +26,7 @@ type refresh struct {
 	claimDelay float64  // a random fraction of the claim window, so that not all processes claim at once
 	foreign    takeover // of the lease that the row bore when it was last read
 	vain       int      // exchanges in a row that brought nothing that could be used
+	ensured    bool     // that there is a row
 	locked     int      // claims together with others that found the row locked
 }
 
@@ -86,10 +87,10 @@ func (r *refresh) renew(ctx context.Context) (Token, error) {
 		c, err := r.get(ctx)
 		switch {
 		case errors.Is(err, ErrNotFound):
-			if unknown := r.findService(ctx); unknown != nil {
-				err = unknown // the reason why there is none
+			if err := r.ensure(ctx, err); err != nil {
+				return Token{}, err
 			}
-			return Token{}, err
+			continue
 		case err != nil:
 			return r.stillGood(known), err
 		}
@@ -103,6 +104,22 @@ func (r *refresh) renew(ctx context.Context) (Token, error) {
 			return token, err
 		}
 	}
+}
+
+// ensure makes a row for a service that needs no grant. Otherwise it returns missing, or why the
+// row is missing.
+func (r *refresh) ensure(ctx context.Context, missing error) error {
+	if err := r.findService(ctx); err != nil {
+		return err
+	}
+	if !r.service.ClientCredentials || r.ensured {
+		return missing
+	}
+	r.ensured = true
+	if err := r.store.Ensure(ctx, r.slot.key, Grant{}); err != nil {
+		return r.about(err)
+	}
+	return nil
 }
 
 // waitAnew has the patience with other holders begin: a chain of them that die one after the other

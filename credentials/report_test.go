@@ -42,7 +42,6 @@ func TestReportThatFails(t *testing.T) {
 		turnedDown := p.mustGet(alice)
 		p.store.Down(true)
 		p.Report(w.Context(), alice, turnedDown)
-		p.ask(alice).fails(credentials.ErrUnavailable)
 		synctest.Wait()
 		p.ask(alice).is("put-alice")
 		p.store.Down(false)

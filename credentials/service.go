@@ -72,6 +72,11 @@ type Service struct {
 	// Refresher calls the provider. It must be set.
 	Refresher Refresher
 
+	// ClientCredentials says that Refresher presents the program's own credentials (RFC 6749 section
+	// 4.4), so that nobody authorizes: a credential that is not in the store is made there when its
+	// token is first asked for. False: [ErrNotFound] then, as a grant has to be put first.
+	ClientCredentials bool
+
 	// Replay is the policy after an unknown outcome. Zero: ReplayOnce.
 	Replay Replay
 

@@ -42,6 +42,11 @@ type Store interface {
 	// the answer. It reads no tokens and waits for no row lock.
 	Versions(ctx context.Context, rows []uint64) (map[uint64]uint64, error)
 
+	// Ensure stores the grant under key unless there is a credential under key already, which stays
+	// as it is. Of any number of calls at the same time one stores its grant. Errors wrap
+	// [ErrInvalidKey] and [ErrInvalidGrant], too.
+	Ensure(ctx context.Context, key Key, grant Grant) error
+
 	// Claim takes a lease on the credential if its state for this claim, decided under the row's
 	// lock, is [Claimable], and returns the credential as it then is. The claim was made if and
 	// only if the credential's lease is live and its ID is claim.ID. Otherwise nothing was written,

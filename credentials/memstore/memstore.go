@@ -68,6 +68,29 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, grant credentials.
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.put(key, grant)
+	return nil
+}
+
+// Ensure implements [credentials.Store].
+func (s *Store) Ensure(ctx context.Context, key credentials.Key, grant credentials.Grant) error {
+	key, err := check(ctx, key)
+	if err != nil {
+		return err
+	}
+	if err := grant.Validate(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, exists := s.ids[key]; !exists {
+		s.put(key, grant)
+	}
+	return nil
+}
+
+// put stores a grant that is valid, with mu held.
+func (s *Store) put(key credentials.Key, grant credentials.Grant) {
 	r := s.rows[s.ids[key]]
 	if r == nil {
 		s.last++
@@ -86,7 +109,6 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, grant credentials.
 	r.refreshed = refreshed{took: r.refreshed.took}
 	r.version++
 	r.tokenVersion = r.version
-	return nil
 }
 
 // Delete removes the credential; a later Put makes a new row. The error wraps

@@ -25,18 +25,10 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Gran
 		return err
 	}
 	action := "put " + key.String()
-	if err := g.Validate(); err != nil {
-		return fmt.Errorf("%s: %w", action, err)
-	}
-	lifetime := cmp.Or(g.Lifetime, credentials.Never)
-	if g.AccessToken.IsZero() {
-		lifetime = 0
-	}
-	args, err := grantArgs(g, lifetime, cmp.Or(g.RefreshLifetime, credentials.Never), g.DueIn())
+	args, err := putArgs(key, g)
 	if err != nil {
 		return fmt.Errorf("%s: %w", action, err)
 	}
-	args["service"], args["account"] = key.Service, accountArg(key)
 	before, err := s.before(ctx, action, key)
 	if err != nil {
 		return err
@@ -60,6 +52,46 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Gran
 			return err
 		})
 	})
+}
+
+// Ensure implements [credentials.Store]: a read, and an INSERT where there is no row.
+func (s *Store) Ensure(ctx context.Context, key credentials.Key, g credentials.Grant) error {
+	key, err := key.Normalize()
+	if err != nil {
+		return err
+	}
+	action := "ensure " + key.String()
+	args, err := putArgs(key, g)
+	if err != nil {
+		return fmt.Errorf("%s: %w", action, err)
+	}
+	before, err := s.before(ctx, action, key)
+	if err != nil || before.ID != 0 {
+		return err
+	}
+	return s.write(ctx, action, func(ctx context.Context) error {
+		return s.transaction(ctx, newRow, func(conn *sqlx.Conn) error {
+			_, err := exec(ctx, conn, s.sql.insertNew, args)
+			return err
+		})
+	})
+}
+
+// putArgs are the bind variables of a grant that is put, if the grant is valid.
+func putArgs(key credentials.Key, g credentials.Grant) (map[string]any, error) {
+	if err := g.Validate(); err != nil {
+		return nil, err
+	}
+	lifetime := cmp.Or(g.Lifetime, credentials.Never)
+	if g.AccessToken.IsZero() {
+		lifetime = 0
+	}
+	args, err := grantArgs(g, lifetime, cmp.Or(g.RefreshLifetime, credentials.Never), g.DueIn())
+	if err != nil {
+		return nil, err
+	}
+	args["service"], args["account"] = key.Service, accountArg(key)
+	return args, nil
 }
 
 // Delete removes the credential, or returns an error that wraps [credentials.ErrNotFound]. The

@@ -211,11 +211,7 @@ SET due_at             = IF(version = :version, UTC_TIMESTAMP(6), due_at),
     ` + clearLease + `
 WHERE id = :row AND lease_id = :claim`
 
-// upsertPut stores a new grant, or replaces one. token_version becomes the new version, so that the
-// result of a claim made before the put misses; the lease, the failure and the interruption
-// belonged to the old grant. The token is from no exchange, but the provider takes as long as
-// before: refresh_micros stays.
-const upsertPut = "INSERT INTO `credentials`" + `
+const insertRow = "INSERT INTO `credentials`" + `
        (service_name, account_name, access_token, refresh_token, extra,
         expiration, refresh_expiration, due_at, created_at)
 VALUES (:service, ` + account + `, :access_token, :refresh_token, :extra,
@@ -224,7 +220,16 @@ VALUES (:service, ` + account + `, :access_token, :refresh_token, :extra,
         UTC_TIMESTAMP(6) + INTERVAL :due_in MICROSECOND,
         UTC_TIMESTAMP(6))
 ON DUPLICATE KEY UPDATE
-    access_token       = :access_token,
+    `
+
+// insertNew stores a new grant, and leaves the row alone that somebody has made meanwhile.
+const insertNew = insertRow + "id = id"
+
+// upsertPut stores a new grant, or replaces one. token_version becomes the new version, so that the
+// result of a claim made before the put misses; the lease, the failure and the interruption
+// belonged to the old grant. The token is from no exchange, but the provider takes as long as
+// before: refresh_micros stays.
+const upsertPut = insertRow + `access_token       = :access_token,
     refresh_token      = :refresh_token,
     extra              = :extra,
     expiration         = UTC_TIMESTAMP(6) + INTERVAL :lifetime MICROSECOND,
@@ -284,7 +289,8 @@ type statements struct {
 	selectNone, lockDue, lockProbe, selectClaimed, selectVersions, selectDueServices statement
 	lockRow, updatePostpone                                                          statement
 	selectDead, lockDead, updateRevive                                               statement
-	updateClaim, updateSave, updateFail, updateRelease, upsertPut, deleteRow         statement
+	updateClaim, updateSave, updateFail, updateRelease                               statement
+	insertNew, upsertPut, deleteRow                                                  statement
 	probeUpdate, probeInsert, probeDelete                                            statement
 }
 
@@ -313,6 +319,7 @@ func statementsFor(table string) statements {
 		updateSave:           in(updateSave),
 		updateFail:           in(updateFail),
 		updateRelease:        in(updateRelease),
+		insertNew:            in(insertNew),
 		upsertPut:            in(upsertPut),
 		deleteRow:            in(deleteRow),
 		probeUpdate:          in(probeUpdate),

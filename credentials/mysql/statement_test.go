@@ -11,7 +11,7 @@ import (
 func TestCompile(t *testing.T) {
 	for _, named := range []string{
 		selectRow + byKey + forUpdate, selectRow + page, lockDue, byClaim, selectVersions,
-		updateClaim, updateSave, updateFail, updateRelease, upsertPut, deleteRow,
+		updateClaim, updateSave, updateFail, updateRelease, insertNew, upsertPut, deleteRow,
 	} {
 		compiled := compile(named)
 		args := make(map[string]any)

@@ -65,7 +65,7 @@ func ExampleRefresher_Check() {
 	// oauth2refresh: AuthStyle is AuthStyleAutoDetect, which on any error presents the same refresh token again; set AuthStyleInHeader (HTTP Basic) or AuthStyleInParams (client_secret in the body), whichever the provider wants
 }
 
-// A service acts for itself; its row holds no refresh token.
+// A service acts for itself; its row is made at the first ask, and holds no refresh token.
 func ExampleNewClientCredentials() {
 	services := credentials.Services{
 		"robot": {Refresher: oauth2refresh.NewClientCredentials(clientcredentials.Config{
@@ -74,7 +74,7 @@ func ExampleNewClientCredentials() {
 			TokenURL:     "https://login.example/token",
 			AuthStyle:    oauth2.AuthStyleInHeader,
 			Scopes:       []string{"invoices.read"},
-		})},
+		}), ClientCredentials: true},
 	}
 	fmt.Println(len(services))
 	// Output: 1

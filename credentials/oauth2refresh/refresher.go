@@ -156,8 +156,8 @@ func New(config oauth2.Config) *Refresher {
 	return r.With(Options{})
 }
 
-// NewClientCredentials returns a Refresher that presents the client's own credentials; the row need
-// only exist. Config needs the same fields as that of [New].
+// NewClientCredentials returns a Refresher that presents the client's own credentials; set
+// ClientCredentials of the [credentials.Service] with it, so that no grant has to be put. Config needs the same fields as that of [New].
 func NewClientCredentials(config clientcredentials.Config) *Refresher {
 	r := &Refresher{
 		style:    config.AuthStyle,

@@ -51,6 +51,7 @@ func endsEveryCall(s *subject, ctx context.Context) {
 		{"Fail", leased, func() error { return s.store.Fail(ctx, held.Fence(), failure(credentials.ClassTransient)) }},
 		{"Release", leased, func() error { return s.store.Release(ctx, held.Fence()) }},
 		{"Put", fresh, func() error { return s.store.Put(ctx, fresh.key, renewal("new").Grant) }},
+		{"Ensure", fresh, func() error { return s.store.Ensure(ctx, fresh.key, renewal("new").Grant) }},
 		{"Delete", fresh, func() error { return s.store.Delete(ctx, fresh.key) }},
 	} {
 		before := call.on.get()

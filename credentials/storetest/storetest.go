@@ -52,6 +52,7 @@ func Run(t *testing.T, newStore func(t *testing.T) Store) {
 		tests []test
 	}{
 		{"Put", putTests},
+		{"Ensure", ensureTests},
 		{"Delete", deleteTests},
 		{"Revive", reviveTests},
 		{"Key", keyTests},

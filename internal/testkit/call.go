@@ -15,6 +15,7 @@ const (
 	Get         Method = "Get"
 	GetAll      Method = "GetAll"
 	Versions    Method = "Versions"
+	Ensure      Method = "Ensure"
 	Claim       Method = "Claim"
 	ClaimAll    Method = "ClaimAll"
 	Save        Method = "Save"
@@ -35,9 +36,10 @@ func (m Method) Reads() bool {
 type Call struct {
 	Method Method
 
-	Key     credentials.Key     // of Get and Claim
+	Key     credentials.Key     // of Get, Ensure and Claim
 	Keys    []credentials.Key   // of GetAll and ClaimAll
 	Rows    []uint64            // of Versions
+	Grant   credentials.Grant   // of Ensure
 	Claim   credentials.Claim   // of Claim and ClaimAll
 	Batch   credentials.Batch   // of ClaimDue and FindClaims
 	Age     time.Duration       // of FindClaims
@@ -63,6 +65,8 @@ func (c *Call) Do(ctx context.Context, rows credentials.Store) error {
 		c.Found, c.Err = rows.GetAll(ctx, c.Keys)
 	case Versions:
 		c.Versions, c.Err = rows.Versions(ctx, c.Rows)
+	case Ensure:
+		c.Err = rows.Ensure(ctx, c.Key, c.Grant)
 	case Claim:
 		c.Credential, c.Err = rows.Claim(ctx, c.Key, c.Claim)
 	case ClaimAll:
@@ -121,6 +125,12 @@ func (f StoreFunc) GetAll(ctx context.Context, keys []credentials.Key) ([]creden
 func (f StoreFunc) Versions(ctx context.Context, rows []uint64) (map[uint64]uint64, error) {
 	call, err := f.answer(ctx, Call{Method: Versions, Rows: rows})
 	return call.Versions, err
+}
+
+// Ensure implements [credentials.Store].
+func (f StoreFunc) Ensure(ctx context.Context, key credentials.Key, grant credentials.Grant) error {
+	_, err := f.answer(ctx, Call{Method: Ensure, Key: key, Grant: grant})
+	return err
 }
 
 // Claim implements [credentials.Store].
