@@ -74,6 +74,7 @@ type Provider struct {
 	rates         []Rate
 	queue         []Fault // for whichever presentation comes next
 	accounts      map[string]*account
+	codes         map[string]*code
 	families      testkit.Families
 	presentations []Presentation
 }
@@ -96,6 +97,7 @@ func New(options Options) *Provider {
 		random:   mathrand.New(mathrand.NewPCG(options.Seed, 0)),
 		rates:    options.Rates,
 		accounts: make(map[string]*account),
+		codes:    make(map[string]*code),
 		families: testkit.Families{
 			Lifetime: options.Lifetime, Grace: options.Grace,
 			Keep: options.KeepRefreshToken, EndOld: options.EndOldAccessToken,

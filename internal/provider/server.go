@@ -56,6 +56,9 @@ func (s *Server) Close() error {
 
 // routes sets up the endpoints. Beside /token:
 //
+//	GET  /authorize                        redirects with an authorization code for the account
+//	                                       that login_hint names, with PKCE if asked for
+//	GET  /userinfo                         {"sub": account} of the access token, or 401
 //	GET  /healthz                          200 when it serves
 //	POST /admin/accounts/{name}            authorizes the account: {"refresh_token": …}
 //	POST /admin/accounts/{name}/faults     enqueues the faults of a JSON array for it
@@ -69,6 +72,8 @@ func (s *Server) Close() error {
 // A name with a slash in it is sent percent-encoded.
 func (p *Provider) routes() {
 	p.mux.HandleFunc("POST /token", p.token)
+	p.mux.HandleFunc("GET /authorize", p.authorizeCode)
+	p.mux.HandleFunc("GET /userinfo", p.userinfo)
 	p.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	p.mux.HandleFunc("POST /admin/accounts/{name}", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]any{"refresh_token": p.Register(r.PathValue("name"))})

@@ -15,6 +15,8 @@ import (
 // request is a token request that was read and whose client is who it says.
 type request struct {
 	grant, clientID, refreshToken string
+
+	code, verifier, redirectURI string // with an authorization code
 }
 
 // oauthError is an error answer as RFC 6749 section 5.2 has it.
@@ -88,7 +90,10 @@ func (p *Provider) read(w http.ResponseWriter, r *http.Request) (request, *oauth
 			return request{}, invalid("a parameter is repeated (RFC 6749 section 3.2): " + name)
 		}
 	}
-	req := request{grant: form.Get("grant_type"), clientID: form.Get("client_id"), refreshToken: form.Get("refresh_token")}
+	req := request{
+		grant: form.Get("grant_type"), clientID: form.Get("client_id"), refreshToken: form.Get("refresh_token"),
+		code: form.Get("code"), verifier: form.Get("code_verifier"), redirectURI: form.Get("redirect_uri"),
+	}
 	secret := form.Get("client_secret")
 	if id, password, ok := r.BasicAuth(); ok {
 		if secret != "" {
@@ -111,10 +116,11 @@ func (p *Provider) read(w http.ResponseWriter, r *http.Request) (request, *oauth
 	switch {
 	case req.grant == "":
 		return req, invalid("grant_type is missing")
-	case req.grant == "client_credentials":
+	case req.grant == "client_credentials", req.grant == "authorization_code":
 		return req, nil
 	case req.grant != "refresh_token":
-		return req, &oauthError{http.StatusBadRequest, "unsupported_grant_type", "use refresh_token or client_credentials"}
+		return req, &oauthError{http.StatusBadRequest, "unsupported_grant_type",
+			"use refresh_token, authorization_code or client_credentials"}
 	case req.refreshToken == "":
 		return req, invalid("refresh_token is missing")
 	}
@@ -130,6 +136,8 @@ func (p *Provider) arrive(req request, refusal *oauthError) (n int, arrived Pres
 		d.Account, d.Family, d.Serial = t.Family.Account, t.Family.ID, t.Serial
 	} else if req.grant == "client_credentials" {
 		d.Account = req.clientID
+	} else if c := p.codes[req.code]; c != nil {
+		d.Account = c.account
 	}
 	if refusal != nil {
 		d.Outcome = Refused
@@ -190,6 +198,17 @@ func (p *Provider) exchange(n int, req request) (answer map[string]any, refusal 
 	}
 
 	record := &p.presentations[n]
+	if req.grant == "authorization_code" {
+		family, err := p.exchangeCode(req)
+		if err != nil {
+			record.Outcome = NeverWas
+			return nil, &oauthError{http.StatusBadRequest, "invalid_grant", err.Error()}
+		}
+		answer["access_token"] = p.families.Access(family, record.Start).Text
+		answer["refresh_token"], record.Next = family.Newest.Text, family.Newest.Serial
+		maps.Copy(answer, p.options.Extra)
+		return answer, nil
+	}
 	access, refresh, err := p.families.Exchange(req.refreshToken, record.Start)
 	if err != nil {
 		record.Outcome = outcomes[err]
