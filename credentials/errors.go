@@ -12,7 +12,7 @@ import (
 
 // Errors that a [Manager] and its sources return, beside those of the store.
 var (
-	// ErrUnknownService: no service of that name was given to NewManager.
+	// ErrUnknownService: no service of the name in Key.Service was given to NewManager.
 	ErrUnknownService = errors.New("unknown service")
 
 	// ErrGrantDead: the provider declared the grant dead; a person has to authorize the account

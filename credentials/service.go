@@ -193,7 +193,10 @@ type ServiceFinder interface {
 	Service(ctx context.Context, name string) (Service, error)
 }
 
-// Services maps names to policies. Names are normalized when the manager is built.
+// Services maps names to policies. A name is the one that the keys of the service's credentials
+// have as [Key].Service: a program names a service in both places, best by one constant. Both names
+// are normalized ("GitHub" is "github"), those of the map when the manager is built. A key with
+// another name gets [ErrUnknownService], whose text lists the names of the map.
 type Services map[string]Service
 
 // Service returns the policy under that name; see [ServiceFinder].

@@ -80,9 +80,12 @@ type Grant struct {
 	// sent none, the one in use stays (RFC 6749 section 6).
 	RefreshToken Secret
 
-	// Lifetime is the access token's ("expires_in"). Zero: the provider did not say; the service's
-	// DefaultLifetime applies. Negative is refused in a put. In an answer, lifetimes below a second
-	// are taken as one second: the token was issued just now, and providers round down.
+	// Lifetime is the access token's ("expires_in"). Zero: the provider did not say. The service's
+	// DefaultLifetime then applies to an answer. A put knows no service, so a put token of lifetime
+	// zero has no expiration, and is kept until it is reported: give the remaining lifetime, or
+	// leave the access token out and have it refreshed. Negative is refused in a put. In an answer,
+	// lifetimes below a second are taken as one second: the token was issued just now, and
+	// providers round down.
 	Lifetime time.Duration
 
 	// RefreshLifetime is the refresh token's own. Zero: the provider did not say. The credential is

@@ -90,29 +90,32 @@ var late = map[int]string{
 
 // judge returns the grant of an answer, or the error that tells its meaning.
 func (r *Refresher) judge(
-	ctx context.Context, a *answer, presented credentials.Secret,
+	ctx context.Context, a *answer, p presentation,
 ) (credentials.Grant, error) {
-	p, unreadable := a.parameters()
+	got, unreadable := a.parameters()
 	success := a.status >= 200 && a.status <= 299
-	if success && p.str("access_token") != "" {
-		grant := p.grant()
+	if success && got.str("access_token") != "" {
+		grant := got.grant()
 		if !r.presents { // RFC 6749 section 4.4.3 has none; nothing would present it
 			grant.RefreshToken, grant.RefreshLifetime = credentials.Secret{}, 0
 		}
 		return grant, nil
 	}
 
-	secrets := []string{presented.Reveal(), r.secret.Reveal()}
+	secrets := append([]string{r.secret.Reveal()}, p.secrets...)
 	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
-		secrets = append(secrets, p.str(name))
+		secrets = append(secrets, got.str(name))
 	}
 	response := Response{
 		Status: a.status,
-		Code:   errorCode(p.str("error"), secrets...),
+		Code:   errorCode(got.str("error"), secrets...),
 		Header: a.header,
 		Body:   credentials.NewSecret(string(a.body)),
 	}
 	v := r.verdict(response)
+	if v.says != "" {
+		v.says = cmp.Or(p.says[response.Code], v.says)
+	}
 	if v.says == "" && success {
 		switch {
 		case a.broken != nil:

@@ -62,7 +62,7 @@ func ExampleRefresher_Check() {
 	})
 	fmt.Println(r.Check())
 	// Output:
-	// oauth2refresh: AuthStyle is AuthStyleAutoDetect, which on any error presents the same refresh token again; set AuthStyleInHeader (HTTP Basic) or AuthStyleInParams (client_secret in the body), whichever the provider wants
+	// oauth2refresh: AuthStyle is not set, and x/oauth2 would find it out by presenting the same refresh token again; set AuthStyleInParams where the provider takes client_secret_post, else AuthStyleInHeader
 }
 
 // A service acts for itself; its row is made at the first ask, and holds no refresh token.

@@ -7,11 +7,29 @@
 //		"robot":  {Refresher: oauth2refresh.NewClientCredentials(robotConfig)},
 //	}
 //
-// A refresh token may be single-use, so nothing here presents one twice. The AuthStyle has to be
-// named, since x/oauth2 finds it out by trying. Redirects are not followed. The request's body can
-// be sent once, so that neither HTTP/1.1 nor HTTP/2 repeats it behind our back. Every exchange has
-// a connection of its own, since a kept connection that the server has just closed swallows the
-// request, and then nobody knows whether the provider saw it.
+// A refresh token may be single-use, so nothing here presents one twice. Redirects are not
+// followed. The request's body can be sent once, so that neither HTTP/1.1 nor HTTP/2 repeats it
+// behind our back. Every exchange has a connection of its own, since a kept connection that the
+// server has just closed swallows the request, and then nobody knows whether the provider saw it.
+//
+// [Refresher.Exchange] turns the code of an authorization callback into a grant to put, [GrantFrom]
+// does so with an [oauth2.Token], and [TokenSource] serves SDKs.
+//
+// # AuthStyle
+//
+// The AuthStyle has to be named, since x/oauth2 finds it out by trying: on any error it presents
+// the same refresh token, or the same code, once more. The endpoints of
+// golang.org/x/oauth2/endpoints and of most of its subpackages do not name one:
+//
+//	endpoint := endpoints.GitHub
+//	endpoint.AuthStyle = oauth2.AuthStyleInParams
+//
+// A provider's metadata (RFC 8414, /.well-known/openid-configuration) lists under
+// token_endpoint_auth_methods_supported the ways that it takes: client_secret_post is
+// AuthStyleInParams, client_secret_basic is AuthStyleInHeader, also where nothing is listed. GitHub,
+// Google, LinkedIn and Microsoft take AuthStyleInParams; Reddit, Slack, Spotify and Xero take
+// AuthStyleInHeader. A client without a secret, which uses PKCE, names itself in the body (RFC 6749
+// section 3.2.1): AuthStyleInParams.
 //
 // # What a failure means for the refresh token
 //
@@ -128,8 +146,10 @@ type Refresher struct {
 	clientID string
 	secret   credentials.Secret
 
-	// exchange sends the token request. The transport reads the answer.
-	exchange func(ctx context.Context, refreshToken string) error
+	// exchange sends the token request for a refresh token, and authorize the one for an
+	// authorization code, nil if there is none. The transport reads the answer.
+	exchange  func(ctx context.Context, refreshToken string) error
+	authorize func(ctx context.Context, code string, opts []oauth2.AuthCodeOption) error
 
 	presents bool  // a refresh token, and not the client's own credentials
 	invalid  error // a fault of the configuration that Check has no rule for
@@ -150,6 +170,10 @@ func New(config oauth2.Config) *Refresher {
 		presents: true,
 		exchange: func(ctx context.Context, refreshToken string) error {
 			_, err := config.TokenSource(ctx, &oauth2.Token{RefreshToken: refreshToken}).Token()
+			return err
+		},
+		authorize: func(ctx context.Context, code string, opts []oauth2.AuthCodeOption) error {
+			_, err := config.Exchange(ctx, code, opts...)
 			return err
 		},
 	}
@@ -216,9 +240,9 @@ func (r *Refresher) Check() error {
 	case oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams:
 		return r.invalid
 	case oauth2.AuthStyleAutoDetect:
-		return errors.New("oauth2refresh: AuthStyle is AuthStyleAutoDetect, which on any error presents the " +
-			"same refresh token again; set AuthStyleInHeader (HTTP Basic) or AuthStyleInParams " +
-			"(client_secret in the body), whichever the provider wants")
+		return errors.New("oauth2refresh: AuthStyle is not set, and x/oauth2 would find it out by presenting the " +
+			"same refresh token again; set AuthStyleInParams where the provider takes client_secret_post, " +
+			"else AuthStyleInHeader")
 	default:
 		return fmt.Errorf("oauth2refresh: AuthStyle is %d; set AuthStyleInHeader or AuthStyleInParams",
 			r.style)
@@ -251,15 +275,35 @@ func (r Refresher) Format(f fmt.State, _ rune) {
 // number or boolean in the answer, token_type and id_token too, goes to Grant.Extra.
 func (r *Refresher) Refresh(ctx context.Context, in credentials.RefreshInput) (credentials.Grant, error) {
 	if err := r.Check(); err != nil {
-		return credentials.Grant{}, &credentials.RefreshError{
-			Class: credentials.ClassTransient, Reason: err.Error(), Err: err,
-		}
+		return credentials.Grant{}, misconfigured(err)
 	}
 	if r.presents && in.RefreshToken.IsZero() {
 		return credentials.Grant{}, &credentials.RefreshError{
 			Class: credentials.ClassDead, Reason: "no refresh token is stored",
 		}
 	}
+	refreshToken := in.RefreshToken.Reveal()
+	return r.present(ctx, presentation{
+		send:    func(ctx context.Context) error { return r.exchange(ctx, refreshToken) },
+		secrets: []string{refreshToken},
+	})
+}
+
+// misconfigured is the failure of a Refresher whose Check returned err.
+func misconfigured(err error) *credentials.RefreshError {
+	return &credentials.RefreshError{Class: credentials.ClassTransient, Reason: err.Error(), Err: err}
+}
+
+// presentation is one request to the token endpoint.
+type presentation struct {
+	send    func(ctx context.Context) error
+	secrets []string          // the request presents them; an answer may repeat them
+	says    map[string]string // the meaning of error codes, where it is not that of a refresh
+}
+
+// present sends the request once and returns the grant of its answer; Check has found no mistake.
+// The error is a *credentials.RefreshError.
+func (r *Refresher) present(ctx context.Context, p presentation) (credentials.Grant, error) {
 	callers := ctx
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
@@ -272,9 +316,9 @@ func (r *Refresher) Refresh(ctx context.Context, in credentials.RefreshInput) (c
 	once := &transport{base: r.client.Transport}
 	client := r.client
 	client.Transport = once
-	err := r.exchange(context.WithValue(ctx, oauth2.HTTPClient, &client), in.RefreshToken.Reveal())
+	err := p.send(context.WithValue(ctx, oauth2.HTTPClient, &client))
 	if once.answer == nil {
 		return credentials.Grant{}, r.unanswered(callers, err, once.close(err))
 	}
-	return r.judge(callers, once.answer, in.RefreshToken)
+	return r.judge(callers, once.answer, p)
 }
