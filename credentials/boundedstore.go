@@ -14,6 +14,7 @@ type boundedStore struct {
 	store   Store
 	timeout time.Duration
 	health  *health
+	events  *events
 	log     *slog.Logger
 }
 
@@ -43,6 +44,7 @@ func bounded[T any](
 	case failed && ctx.Err() != nil: // by its caller, who gave it up
 		s.health.left(probe)
 	case failed:
+		s.events.count(func(f *Stats) { f.StoreFailures++ })
 		if !errors.Is(err, ErrUnavailable) {
 			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}

@@ -200,8 +200,9 @@
 //
 // # Two audiences
 //
-// Callers need the manager, its sources, the keeper, services and their refreshers, options and
-// errors (files key, secret, token, errors, service, options, stats, source, manager, keeper).
+// Callers need the manager, its sources, the keeper, services and their refreshers, options, errors,
+// the observer and the figures (files key, secret, token, errors, service, observer, stats, options,
+// source, manager, keeper).
 // Authors of a store need besides the row and the contract: [Credential], [Claim], [Store] and the
 // types beside them (files credential, claim, store); package storetest has the contract as a test
 // suite.

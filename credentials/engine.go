@@ -23,6 +23,7 @@ type engine struct {
 	services ServiceFinder
 	opts     Options
 	log      *boundedLog
+	events   *events
 	poller   poller
 	reads    joint
 	claims   joint
@@ -43,8 +44,9 @@ type engine struct {
 func newEngine(store Store, services ServiceFinder, o Options) *engine {
 	e := &engine{clock: clock{epoch: time.Now()}, services: services, opts: o}
 	e.log = &boundedLog{logger: o.Logger}
-	e.health = newHealth(e.clock, &e.opts)
-	e.store = &boundedStore{store: store, timeout: o.StoreTimeout, health: e.health, log: o.Logger}
+	e.events = newEvents(&e.opts, e.log)
+	e.health = newHealth(e.clock, &e.opts, e.events)
+	e.store = &boundedStore{store: store, timeout: o.StoreTimeout, health: e.health, events: e.events, log: o.Logger}
 	e.reads, e.claims = newJoint(e.clock), newJoint(e.clock)
 	e.background = make(semaphore, maxBackgroundCalls)
 	e.ctx, e.cancel = context.WithCancel(context.Background())

@@ -15,6 +15,8 @@ type exchange struct {
 	*engine
 	service Service
 	claimed reading // the credential as claimed
+	trigger Trigger
+	late    bool    // its time was over when the answer came
 	answer  *answer // the provider's; nil: it was not asked yet
 
 	// answered, if set, is called when the answer is there, and may change it before it is stored.
@@ -25,28 +27,29 @@ type exchange struct {
 	notStored func(waited time.Duration, token *snapshot, err error)
 }
 
-// outcome says how an exchange ended.
-type outcome int
-
-const (
-	saved      outcome = iota + 1 // a success is stored
-	failed                        // a failure is recorded, or could not be
-	superseded                    // something was written since the claim: read the row
-	released                      // nothing was presented, and the lease was given up
-)
-
 // result is the end of an exchange.
 type result struct {
-	outcome outcome
+	outcome Outcome
 	token   *snapshot // the one saved; after a failure, the old one if that has not expired
-	err     error     // of outcome failed: for callers; of released: the reason
+	err     error     // of a failure: for callers; of OutcomeReleased: the reason
+}
+
+// class returns the class of the failure; "" if there is none.
+func (r result) class() Class {
+	var e *RefreshError
+	if !errors.As(r.err, &e) {
+		return ""
+	}
+	return e.Class
 }
 
 // minLifetime is taken for a token that a provider calls expired when it issues it: it rounds down.
 const minLifetime = time.Second
 
 // run presents the refresh token under the claim and stores the result.
-func (x *exchange) run(ctx context.Context) result {
+func (x *exchange) run(ctx context.Context) (r result) {
+	ctx, ended := x.events.exchange(ctx, x.info(result{}))
+	defer func() { ended(x.info(r)) }()
 	c := x.claimed
 	deadline := c.at.add(c.Lease.EndsIn - x.opts.StoreTimeout - margin)
 	tooLate := func(wait time.Duration) bool { return x.until(deadline)-wait < x.opts.ExchangeTimeout/2 }
@@ -56,7 +59,7 @@ func (x *exchange) run(ctx context.Context) result {
 		if tooLate(x.opts.grace()) {
 			return x.giveUp(ctx, tooLittle)
 		}
-		if r := x.letHolderSave(ctx); r.outcome != 0 {
+		if r := x.letHolderSave(ctx); r.outcome != "" {
 			return r
 		}
 	}
@@ -118,12 +121,12 @@ func (x *exchange) stepBack(ctx context.Context) result {
 	if r := x.giveUp(ctx, nil); r.err != nil {
 		return r // or it would be looked at, and found to be this process's own, again and again
 	}
-	return result{outcome: superseded}
+	return result{outcome: OutcomeSuperseded}
 }
 
 // giveUp releases the lease, since nothing is to be presented under it.
 func (x *exchange) giveUp(ctx context.Context, why error) result {
-	return result{outcome: released, err: cmp.Or(x.release(ctx, x.claimed.Credential), why)}
+	return result{outcome: OutcomeReleased, err: cmp.Or(x.release(ctx, x.claimed.Credential), why)}
 }
 
 // renewal returns the success as it is to be saved now.
@@ -182,11 +185,13 @@ func (x *exchange) save(ctx context.Context) result {
 	})
 	switch {
 	case err == nil:
-		return result{outcome: saved, token: stored}
+		r := result{outcome: OutcomeSaved, token: stored}
+		x.tellIfLate(ctx, r)
+		return r
 	case errors.Is(err, ErrSuperseded):
-		return result{outcome: superseded}
+		return result{outcome: OutcomeSuperseded}
 	}
-	return result{outcome: failed, err: fmt.Errorf(
+	return result{outcome: OutcomeUnsaved, err: fmt.Errorf(
 		"token of %s: it was renewed, but the manager was closed before it could be stored: %w", x.claimed.Key, err)}
 }
 
@@ -217,13 +222,27 @@ func (x *exchange) fail(ctx context.Context, cause *RefreshError) result {
 	c.Interrupted.Ago += x.since(x.claimed.at)
 	c.Survived.Ago += x.since(x.claimed.at)
 	told := c.refreshError(x.opts.Holder, inner(ctx, cause.Err))
+	tries := 0
 	err := x.write(ctx, "a failed exchange could not be recorded yet", func(ctx context.Context) error {
+		tries++
 		return x.store.Fail(ctx, x.claimed.Fence(), failure)
 	}, func(error) (*snapshot, error) { return x.snapshot(x.claimed), told })
-	if errors.Is(err, ErrSuperseded) {
-		return result{outcome: superseded}
+	outcome := OutcomeFailed
+	switch {
+	case errors.Is(err, ErrSuperseded) && (tries == 1 || !x.recorded(ctx)):
+		return result{outcome: OutcomeSuperseded}
+	case err != nil && !errors.Is(err, ErrSuperseded):
+		outcome = OutcomeUnsaved
 	}
-	return result{outcome: failed, token: x.snapshot(x.claimed), err: told}
+	return result{outcome: outcome, token: x.snapshot(x.claimed), err: told}
+}
+
+// recorded reports whether the row has this exchange's failure and nothing later: the reply to its
+// recording was lost.
+func (x *exchange) recorded(ctx context.Context) bool {
+	c, err := x.store.Get(ctx, x.claimed.Key)
+	return err == nil && c.Row == x.claimed.Row && c.Version == x.claimed.Lease.Version+1 &&
+		c.Lease.ID == "" && c.Failure.By == x.opts.Holder
 }
 
 // saveLate stores the success of an exchange that was given up as lost.
@@ -234,10 +253,35 @@ func (x *exchange) saveLate(a *answer) {
 			"reason", printable(a.err.Reason, 255, x.claimed.AccessToken, x.claimed.RefreshToken))
 		return
 	}
-	late := &exchange{engine: x.engine, service: x.service, claimed: x.claimed, answer: a}
+	late := &exchange{
+		engine: x.engine, service: x.service, claimed: x.claimed, trigger: x.trigger, answer: a, late: true,
+	}
 	late.notStored = func(time.Duration, *snapshot, error) {} // nobody waits for it
 	x.warn(x.ctx, "an exchange succeeded after its deadline",
-		"took", a.took, "stored", late.save(x.ctx).outcome == saved)
+		"took", a.took, "stored", late.save(x.ctx).outcome == OutcomeSaved)
+}
+
+// tellIfLate tells of a success that was saved when its time was over.
+func (x *exchange) tellIfLate(ctx context.Context, r result) {
+	if x.late || x.now() > x.claimed.at.add(x.claimed.Lease.EndsIn) {
+		x.events.savedLate(ctx, x.info(r))
+	}
+}
+
+// info describes the exchange for the host; r is zero before its end.
+func (x *exchange) info(r result) ExchangeInfo {
+	c := x.claimed
+	info := ExchangeInfo{
+		Key: c.Key, Holder: x.opts.Holder, Fence: c.Fence(), Trigger: x.trigger,
+		Outcome: r.outcome, Class: r.class(), Err: r.err,
+	}
+	if c.TookOver {
+		info.TookOver = c.Interrupted
+	}
+	if x.answer != nil {
+		info.Took = x.answer.took
+	}
+	return info
 }
 
 func (x *exchange) warn(ctx context.Context, text string, args ...any) {

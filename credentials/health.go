@@ -17,6 +17,7 @@ type health struct {
 	clock
 	grace  time.Duration // see Options.grace
 	maxGap time.Duration // between two answers; a longer silence is no evidence of a steady store
+	events *events
 
 	mu       sync.Mutex
 	steadyAt moment // since when every call has been answered; never: the last one was not
@@ -34,9 +35,9 @@ type health struct {
 	back chan struct{} // closed, and replaced, when an answer comes after a failure
 }
 
-func newHealth(c clock, o *Options) *health {
+func newHealth(c clock, o *Options, events *events) *health {
 	return &health{
-		clock: c, grace: o.grace(), maxGap: o.Lease,
+		clock: c, grace: o.grace(), maxGap: o.Lease, events: events,
 		steadyAt: never, failedAt: never, back: make(chan struct{}),
 	}
 }
@@ -86,6 +87,7 @@ func (h *health) succeeded(probe bool, k kind) (closes bool) {
 	h.probing = h.probing && !probe
 	if closes = h.open; closes {
 		h.open, h.failures = false, 0
+		h.events.storeUp(now.sub(h.opened))
 	}
 	back := h.unread || h.unsaved && k == writes
 	h.unread, h.unsaved = false, h.unsaved && k == reads
@@ -112,6 +114,7 @@ func (h *health) failed(probe bool, k kind, began moment, cause error) (opens bo
 	h.failures++
 	if opens = !h.open; opens {
 		h.open, h.opened = true, h.now()
+		h.events.storeDown(cause)
 	}
 	return opens
 }

@@ -16,7 +16,7 @@ func newTestHealth(t *testing.T) *health {
 	if err := o.complete(); err != nil {
 		t.Fatal(err)
 	}
-	return newHealth(clock{epoch: time.Now()}, &o)
+	return newHealth(clock{epoch: time.Now()}, &o, newEvents(&o, nil))
 }
 
 func (h *health) call(t *testing.T, k kind, cause error) {

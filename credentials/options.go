@@ -65,10 +65,15 @@ type Options struct {
 	// Empty: host name and process id.
 	Holder string
 
-	// Logger gets the troubles that no caller is told of: failures of renewals ahead of expiry, and
-	// results that could not be saved yet. The same trouble of many credentials of a service is one
-	// line a second, with a count and one example. No secret is logged. Nil: slog.Default().
+	// Logger gets a line at info level when an exchange has ended, and at warn and error level the
+	// troubles that no caller is told of: failures of renewals ahead of expiry, and results that
+	// could not be saved yet. Of exchanges of a service with the same outcome, and of the same
+	// trouble of many credentials of a service, there is one line a second, with a count and one
+	// example. No secret is logged. Nil: slog.Default().
 	Logger *slog.Logger
+
+	// Observer is told what happens in this process. It is copied. Nil: nobody is told.
+	Observer *Observer
 }
 
 // grace is how long a process must have seen a foreign lease, with a store that answers, before it

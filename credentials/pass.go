@@ -178,7 +178,7 @@ func (p *pass) claimDue(ctx context.Context, batch Batch) (claimed []reading, er
 // stored within StoreTimeout gives its permit to others: a row that cannot be written keeps nobody
 // from its turn.
 func (p *pass) renew(ctx context.Context, service Service, c reading, probe bool) {
-	x := &exchange{engine: p.engine, service: service, claimed: c}
+	x := &exchange{engine: p.engine, service: service, claimed: c, trigger: TriggerKeeper}
 	x.answered = func() { p.judge(ctx, x, probe) }
 	leave := sync.OnceFunc(func() {
 		p.vacate()
@@ -195,11 +195,11 @@ func (p *pass) renew(ctx context.Context, service Service, c reading, probe bool
 	}
 	if p.isClosing() {
 		_ = p.release(ctx, c.Credential)
-		p.ended(ctx, c, result{outcome: released})
+		p.ended(ctx, c, result{outcome: OutcomeReleased})
 		return
 	}
 	r := x.run(ctx)
-	if source := p.sources.peek(c.Key); source != nil && r.outcome == saved && r.token != nil {
+	if source := p.sources.peek(c.Key); source != nil && r.outcome == OutcomeSaved && r.token != nil {
 		source.slot.offer(r.token)
 	}
 	p.ended(ctx, c, r)
@@ -207,18 +207,8 @@ func (p *pass) renew(ctx context.Context, service Service, c reading, probe bool
 
 // ended counts an exchange.
 func (p *pass) ended(ctx context.Context, c reading, r result) {
-	p.count(func(s *KeeperStats) {
-		s.Exchanging--
-		switch {
-		case r.outcome == saved:
-			s.Renewed++
-		case errors.Is(r.err, ErrGrantDead):
-			s.Dead++
-		case r.outcome == failed:
-			s.Failed++
-		}
-	})
-	if r.outcome == saved {
+	p.count(func(s *KeeperStats) { s.ended(r.outcome, r.class()) })
+	if r.outcome == OutcomeSaved {
 		p.stored()
 	}
 	if r.err != nil {

@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -21,10 +22,13 @@ type refresh struct {
 	ended       bool   // that one has ended by this process's count, whatever the store's clock says
 	caughtUp    moment // until then a row from before that token is read again; 0: there was none yet
 
+	values context.Context // of the caller that began it
+
 	service    *Service // nil: not asked for yet
 	patience   moment   // until then it waits for other holders
 	claimDelay float64  // a random fraction of the claim window, so that not all processes claim at once
 	foreign    takeover // of the lease that the row bore when it was last read
+	awaited    string   // the holder whose exchange callers wait for; "": of none yet
 	vain       int      // exchanges in a row that brought nothing that could be used
 	ensured    bool     // that there is a row
 	locked     int      // claims together with others that found the row locked
@@ -46,7 +50,8 @@ func newRefresh(s *slot, c *call) *refresh {
 func (r *refresh) run(ctx context.Context) {
 	token, err := Token{}, fmt.Errorf("refresh of %s was aborted", r.slot.key)
 	defer func() { r.settle(token, err, false) }()
-	token, err = r.renew(context.WithoutCancel(ctx))
+	r.values = context.WithoutCancel(ctx)
+	token, err = r.renew(r.values)
 	held := r.slot.valid()
 	if err == nil || held == nil || errors.Is(err, ErrClosed) {
 		return
@@ -75,7 +80,18 @@ func (r *refresh) settle(token Token, err error, goOn bool) {
 	r.slot.call = r.call
 	r.slot.mu.Unlock()
 	settled.token, settled.err = token, err
+	r.tellWait(settled)
 	close(settled.done)
+}
+
+// tellWait tells of the call's callers if they have waited for an exchange.
+func (r *refresh) tellWait(c *call) {
+	r.slot.mu.Lock()
+	info := CallInfo{Key: r.slot.key, Holder: r.awaited, Callers: c.waiting, Took: r.since(c.since), Err: c.err}
+	r.slot.mu.Unlock()
+	if info.Callers > 0 && info.Holder != "" {
+		r.events.callWaited(r.values, info)
+	}
 }
 
 // renew brings the credential up to date. It is the protocol: read, claim, exchange, save, each of
@@ -242,6 +258,7 @@ func (r *refresh) awaitHolder(c reading) error {
 	// A jitter, so that processes that waited for a dead holder do not all claim at the same
 	// moment.
 	jitter := mathrand.N(50 * time.Millisecond)
+	r.awaited = cmp.Or(r.awaited, c.Lease.Holder)
 	w := r.poller.watch(c, r.foreign.watched)
 	defer r.poller.leave(w)
 	for {
@@ -411,11 +428,14 @@ func (r *refresh) claimTogether(ctx context.Context) (reading, error) {
 
 // exchange runs the exchange under the lease that c bears, which is this refresh's own.
 func (r *refresh) exchange(ctx context.Context, c reading) (Token, error) {
-	x := &exchange{engine: r.engine, service: *r.service, claimed: c, notStored: r.notStored}
+	r.awaited = cmp.Or(r.awaited, r.opts.Holder)
+	x := &exchange{
+		engine: r.engine, service: *r.service, claimed: c, trigger: r.trigger(c), notStored: r.notStored,
+	}
 	result := x.run(ctx)
 	r.waitAnew()
 	switch result.outcome {
-	case failed:
+	case OutcomeFailed, OutcomeUnsaved:
 		if r.turnedDown(c) && errors.Is(result.err, ErrGrantDead) {
 			r.slot.bury(c.TokenID())
 			return Token{}, result.err
@@ -424,9 +444,9 @@ func (r *refresh) exchange(ctx context.Context, c reading) (Token, error) {
 			return result.token.token, result.err
 		}
 		return Token{}, result.err
-	case superseded:
+	case OutcomeSuperseded:
 		return Token{}, errLookAgain
-	case saved:
+	case OutcomeSaved:
 		if result.token != nil {
 			return r.slot.offer(result.token).token, nil
 		}
@@ -440,6 +460,17 @@ func (r *refresh) exchange(ctx context.Context, c reading) (Token, error) {
 		return r.stillGood(c), r.about(fmt.Errorf("%w: %w", ErrUnavailable, result.err))
 	}
 	return Token{}, errLookAgain
+}
+
+// trigger says why c is exchanged.
+func (r *refresh) trigger(c reading) Trigger {
+	switch {
+	case c.expired() || r.ended:
+		return TriggerExpired
+	case r.turnedDown(c):
+		return TriggerInvalidated
+	}
+	return TriggerDue
 }
 
 // notStored settles the call when its callers have waited for the store for StoreTimeout.

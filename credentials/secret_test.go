@@ -52,7 +52,9 @@ func printed(t *testing.T) map[string]any {
 	for name, v := range map[string]any{
 		"Batch": new(credentials.Batch), "Claim": new(credentials.Claim), "Class": new(credentials.Class),
 		"Credential": new(credentials.Credential), "Failure": new(credentials.Failure), "Fence": new(credentials.Fence),
-		"Found": new(credentials.Found),
+		"CallInfo": new(credentials.CallInfo), "ExchangeInfo": new(credentials.ExchangeInfo),
+		"Found": new(credentials.Found), "Observer": new(credentials.Observer),
+		"Outcome": new(credentials.Outcome), "Stats": new(credentials.Stats), "Trigger": new(credentials.Trigger),
 		"Grant": new(credentials.Grant), "Instant": new(credentials.Instant),
 		"Interruption": new(credentials.Interruption), "KeeperOptions": new(credentials.KeeperOptions),
 		"KeeperStats": new(credentials.KeeperStats), "Key": new(credentials.Key), "Lease": new(credentials.Lease),

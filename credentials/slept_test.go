@@ -120,8 +120,8 @@ func TestInvariant02HostThatSleptPresentsNothing(t *testing.T) {
 				return
 			}
 			x := &exchange{engine: e, service: Service{Refresher: p.refresher}, claimed: p.claimed}
-			if r := x.run(ctx); r.outcome != released || called {
-				t.Errorf("got outcome %d, called %t; want the lease released", r.outcome, called)
+			if r := x.run(ctx); r.outcome != OutcomeReleased || called {
+				t.Errorf("got outcome %q, called %t; want the lease released", r.outcome, called)
 			}
 			<-store.asked // to release
 		})

@@ -167,6 +167,7 @@ type call struct {
 	looked      bool // the row was read under an earlier call, and is watched
 
 	waiting int           // callers; slot.mu guards it
+	since   moment        // when the first of them came; slot.mu guards it
 	wanted  chan struct{} // closed when the first caller waits; slot.mu guards the closing
 
 	done  chan struct{} // closed when token and err are set
@@ -182,8 +183,9 @@ func (s *slot) newCall(invalidated Token) *call {
 }
 
 // want notes that a caller waits for the call. slot.mu is held.
-func (c *call) want() {
+func (c *call) want(now moment) {
 	if c.waiting++; c.waiting == 1 {
+		c.since = now
 		select {
 		case <-c.wanted:
 		default:
@@ -212,13 +214,14 @@ func (s *slot) join(invalidated Token, wait bool, start func(*call)) *call {
 		}()
 	}
 	if wait {
-		c.want()
+		c.want(s.now())
 	}
 	return c
 }
 
 // wait returns the call's result, or leaves when ctx ends.
 func (s *slot) wait(ctx context.Context, c *call) (Token, error) {
+	defer s.waited(s.now())
 	select {
 	case <-c.done:
 		return c.token, c.err
@@ -228,6 +231,14 @@ func (s *slot) wait(ctx context.Context, c *call) (Token, error) {
 		c.waiting--
 		return Token{}, s.gaveUp(ctx)
 	}
+}
+
+// waited counts a caller that has waited from then on.
+func (s *slot) waited(began moment) {
+	s.events.count(func(f *Stats) {
+		f.Waits++
+		f.WaitTime += s.since(began)
+	})
 }
 
 // maxLookWait is how long a caller whose token has not expired waits for a look at the store.

@@ -363,6 +363,7 @@ func TestKeepLeavesLinesOutAndSaysSo(t *testing.T) {
 	for i := range 2 * maxLines {
 		log.Warn("failed", "error", fmt.Errorf("number %d", i))
 	}
+	log.Info("exchange saved")
 	if got := strings.Count(w.String(), "\n"); got != maxLines {
 		t.Errorf("%d lines were written, want %d", got, maxLines)
 	}

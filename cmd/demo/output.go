@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -127,7 +128,8 @@ const (
 	linesEvery = 10 * time.Second
 )
 
-// fewLines returns a logger for errors, which says how many lines it leaves out.
+// fewLines returns a logger for errors, which says how many lines it leaves out. It has no lines of
+// single exchanges, which are counted elsewhere.
 func fewLines(w io.Writer) *slog.Logger {
 	lines := &seenLines{windows: make(map[string]*lineWindow)}
 	return slog.New(&fewHandler{Handler: slog.NewTextHandler(w, nil), seen: lines})
@@ -152,7 +154,7 @@ type lineWindow struct {
 
 func (h *fewHandler) Handle(ctx context.Context, r slog.Record) error {
 	omitted, ok := h.seen.admit(r.Message, r.Time)
-	if !ok {
+	if !ok || strings.HasPrefix(r.Message, "exchange ") {
 		return nil
 	}
 	if omitted > 0 {

@@ -3,6 +3,8 @@ package worker
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"os"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -43,10 +45,11 @@ func (w *worker) refresher(tokenURL string) credentials.Refresher {
 	})
 }
 
-// options returns a manager's defaults, with two exceptions: an endpoint that is slower than the
-// defaults allow, and faults, which last as long as leases do.
+// options returns a manager's defaults, with three exceptions: a log of warnings alone, an endpoint
+// that is slower than the defaults allow, and faults, which last as long as leases do.
 func (w *worker) options() *credentials.Options {
-	o := &credentials.Options{Holder: wire.Holder(w.Worker)}
+	warnings := slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})
+	o := &credentials.Options{Holder: wire.Holder(w.Worker), Logger: slog.New(warnings)}
 	if w.Faulty {
 		o.Lease, o.ExchangeTimeout, o.StoreTimeout = w.Lease, w.ExchangeTimeout, wire.StoreTimeout
 		return o
