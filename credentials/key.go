@@ -21,9 +21,9 @@ var ErrInvalidKey = errors.New("invalid credential key")
 
 // Key names one credential: a service and, where there are several accounts of it, an account.
 type Key struct {
-	// Service is the external API's name, under which [Services] has its policy: 1 to 100 of the characters a-z, 0-9 and "._:/-", the
-	// first and the last of them a letter or a digit. White space around it and capitals are
-	// normalized away: " GitHub " is "github".
+	// Service is the external API's name, under which [Services] has its policy: 1 to 100 of the
+	// characters a-z, 0-9 and "._:/-", the first and the last of them a letter or a digit. White
+	// space around it and capitals are normalized away: " GitHub " is "github".
 	Service string
 
 	// Account tells several accounts of one service apart; "" where there is one. Up to 190

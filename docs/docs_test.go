@@ -61,7 +61,7 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 		t.Fatal(err)
 	}
 	test := regexp.MustCompile("`(?:-run )?((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
-	path := regexp.MustCompile("`((?:cmd|credentials|docs|integration|internal|migrations|\\.ci)/[\\w./-]*)`")
+	path := regexp.MustCompile("`((?:cmd|credentials|docs|examples|integration|internal|migrations|\\.ci)/[\\w./-]*)`")
 	for _, document := range documents {
 		text := read(t, document)
 		for _, match := range test.FindAllStringSubmatch(text, -1) {
@@ -77,14 +77,22 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	}
 }
 
-// The program of the README is the example of package mysql, which the compiler checks.
+// The program of the README is a part of the example of package mysql, which the compiler checks,
+// line by line.
 func TestReadmeProgramIsTheExample(t *testing.T) {
 	_, program, _ := strings.Cut(read(t, "../README.md"), "```go\n")
 	program, _, _ = strings.Cut(program, "```")
-	example := read(t, "../credentials/mysql/example_test.go")
+	if program == "" {
+		t.Fatal("the README has no program")
+	}
+	var indented strings.Builder
 	for line := range strings.Lines(program) {
-		if !strings.Contains(example, strings.TrimSpace(line)) {
-			t.Errorf("the example does not have the README's line %s", line)
+		if line != "\n" {
+			indented.WriteByte('\t')
 		}
+		indented.WriteString(line)
+	}
+	if example := read(t, "../credentials/mysql/example_test.go"); !strings.Contains(example, indented.String()) {
+		t.Errorf("the example of package mysql does not have the README's program:\n%s", indented.String())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"log"
+	"net/http/httptest"
 
 	_ "github.com/go-sql-driver/mysql"
 	"golang.org/x/oauth2"
@@ -15,7 +16,8 @@ import (
 
 // A pool, a store, a manager with one service, and a token.
 func Example() {
-	ctx := context.Background()
+	ctx, request := context.Background(), httptest.NewRequest("GET", "https://api.github.com/user", nil)
+
 	db, err := sql.Open("mysql", "app:secret@tcp(127.0.0.1:3306)/app?interpolateParams=true")
 	check(err)
 	store, err := mysql.NewStore(db, nil) // your pool: never closed, never tuned
@@ -28,9 +30,12 @@ func Example() {
 		"github": {Refresher: oauth2refresh.New(github)},
 	}, nil)
 	check(err)
+	defer m.Close(ctx) // lets exchanges end, and saves their results
 
 	token, err := m.Token(ctx, credentials.Key{Service: "github", Account: "alice"})
 	check(err)
+	token.SetAuthHeader(request.Header)
+
 	log.Println("valid until", token.Expiry, "- and", token.Value, "cannot be printed by accident")
 }
 

@@ -23,10 +23,11 @@ var codeSays = map[string]string{
 }
 
 // Exchange exchanges the authorization code that the provider sent to the program's callback (RFC
-// 6749 section 4.1.3) and returns the grant to put. The caller has compared the callback's state
-// with that of the person's session. With PKCE (RFC 7636), opts has an [oauth2.VerifierOption] with
-// the verifier of [oauth2.Config.AuthCodeURL]'s challenge. The program's RedirectURL is part of the
-// request.
+// 6749 section 4.1.3) and returns the grant to put. With PKCE (RFC 7636), opts has an
+// [oauth2.VerifierOption] with the verifier of [oauth2.Config.AuthCodeURL]'s challenge. The caller
+// has compared the callback's state with that of the person's session; with a verifier that the
+// session keeps, and a provider that supports PKCE, no state is needed (RFC 9700 section 2.1). The
+// program's RedirectURL is part of the request.
 //
 // The request is sent as that of a refresh: once, bounded by ctx and by DefaultTimeout where ctx
 // has no deadline, without redirects. The lifetimes count from before the request was sent and are
