@@ -7,6 +7,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"go/parser"
+	"go/token"
 	"io"
 	"net"
 	"net/http"
@@ -57,6 +59,25 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer func() { _ = server.Stop() }()
 	return m.Run(), nil
+}
+
+// A program imports what a user of the library can import.
+func TestExamplesImport(t *testing.T) {
+	files, err := filepath.Glob("*/main.go")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("got %v, error %v; want the programs", files, err)
+	}
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range file.Imports {
+			if strings.Contains(spec.Path.Value, "/internal/") {
+				t.Errorf("%s imports %s", name, spec.Path.Value)
+			}
+		}
+	}
 }
 
 // world is a database with the table, and a provider, which is the API too.

@@ -182,9 +182,11 @@ func TestExchangeIsSentOnce(t *testing.T) {
 		answer http.HandlerFunc
 		class  credentials.Class
 	}{
-		"500":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, unknown},
-		"401":               {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, transient},
-		"redirect":          {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/token", 307) }, transient},
+		"500": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, unknown},
+		"401": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, transient},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/token", http.StatusTemporaryRedirect)
+		}, transient},
 		"connection":        {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, unknown},
 		"no token":          {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{}`)) }, unknown},
 		"verifier as error": {echo("code_verifier"), transient},

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"net/http/httptest"
 	"time"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/credentials/memstore"
 	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
 	"github.com/latchkey-go/latchkey/internal/provider"
 )
@@ -102,4 +104,57 @@ func ExampleOptions_classify() {
 	}
 	fmt.Println(len(services))
 	// Output: 2
+}
+
+// The authorization callback exchanges the code and stores the grant, under the user's key.
+func ExampleRefresher_Exchange() {
+	endpoint, err := provider.Start("", provider.New(provider.Options{})) // the provider's part
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer endpoint.Close()
+	config := oauth2.Config{ClientID: "app", RedirectURL: "https://app.example/callback", Endpoint: oauth2.Endpoint{
+		AuthURL: endpoint.URL + "/authorize", TokenURL: endpoint.TokenURL(), AuthStyle: oauth2.AuthStyleInParams}}
+	refresher, store := oauth2refresh.New(config), memstore.New()
+	callback := func(r *http.Request, verifier string) error { // of the user's session, as is the account
+		grant, err := refresher.Exchange(r.Context(), r.FormValue("code"), oauth2.VerifierOption(verifier))
+		if err != nil {
+			return err
+		}
+		return store.Put(r.Context(), credentials.Key{Service: "calendar", Account: "alice"}, grant)
+	}
+
+	verifier := oauth2.GenerateVerifier()
+	consent, err := http.DefaultTransport.RoundTrip(httptest.NewRequest("GET", // the browser's part
+		config.AuthCodeURL("", oauth2.S256ChallengeOption(verifier)), nil))
+	if err != nil {
+		log.Fatal(err)
+	}
+	back := httptest.NewRequest("GET", consent.Header.Get("Location"), nil)
+	fmt.Println("the first time:", callback(back, verifier))
+	fmt.Println("again:", callback(back, verifier))
+	// Output:
+	// the first time: <nil>
+	// again: exchange of an authorization code: dead (invalid_grant): the provider answered 400 Bad Request: the authorization code has expired, was used already or was issued to another client, or the redirect URL or the code verifier is not that of the authorization request; send the person to the provider again
+}
+
+// An SDK gets a client, or a TokenSource, and asks it before each request.
+func ExampleTokenSource() {
+	var source *credentials.Source // from Manager.Source
+	ctx := context.Background()    // lives as long as the client
+
+	client := oauth2.NewClient(ctx, oauth2refresh.TokenSource(ctx, source))
+	fmt.Println(client.Timeout)
+	// Output: 0s
+}
+
+// A program gives its own table of tokens up for the store.
+func ExampleGrantFrom() {
+	old := &oauth2.Token{AccessToken: "a", RefreshToken: "r", Expiry: time.Now().Add(-time.Minute)}
+	grant := oauth2refresh.GrantFrom(old)
+	fmt.Println("access token kept:", !grant.AccessToken.IsZero())
+	fmt.Println("refresh token kept:", !grant.RefreshToken.IsZero())
+	// Output:
+	// access token kept: false
+	// refresh token kept: true
 }
