@@ -272,7 +272,7 @@ func (x *exchange) tellIfLate(ctx context.Context, r result) {
 func (x *exchange) info(r result) ExchangeInfo {
 	c := x.claimed
 	info := ExchangeInfo{
-		Key: c.Key, Holder: x.opts.Holder, Fence: c.Fence(), Trigger: x.trigger,
+		Key: c.Key, Holder: x.opts.Holder, Fence: c.Fence(), Trigger: x.trigger, Began: c.asked,
 		Outcome: r.outcome, Class: r.class(), Err: r.err,
 	}
 	if c.TookOver {
@@ -280,6 +280,9 @@ func (x *exchange) info(r result) ExchangeInfo {
 	}
 	if x.answer != nil {
 		info.Took = x.answer.took
+	}
+	if r.outcome != "" {
+		info.Ended = time.Now()
 	}
 	return info
 }

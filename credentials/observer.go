@@ -50,9 +50,10 @@ type Observer struct {
 // ExchangeInfo is an exchange as an [Observer] learns of it.
 type ExchangeInfo struct {
 	Key     Key
-	Holder  string  // this process, see [Options].Holder
-	Fence   Fence   // no two exchanges have the same
-	Trigger Trigger // why there is an exchange
+	Holder  string    // this process, see [Options].Holder
+	Fence   Fence     // no two exchanges have the same
+	Trigger Trigger   // why there is an exchange
+	Began   time.Time // when its lease was asked for, by this host's clock
 
 	// TookOver names the exchange whose lease this one took over, since its holder seemed dead. Zero:
 	// none.
@@ -61,6 +62,7 @@ type ExchangeInfo struct {
 	// The rest is zero in ExchangeBegan.
 
 	Outcome Outcome
+	Ended   time.Time
 	Class   Class         // of the failure, whether it was stored or not; "" if there is none
 	Err     error         // as callers get it; of OutcomeReleased, the reason; nil if there is none
 	Took    time.Duration // how long the provider took; zero: it was not asked

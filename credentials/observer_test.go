@@ -34,7 +34,7 @@ func (w *world) observed() (*events, func(*setup)) {
 func (e *events) observer() *credentials.Observer {
 	return &credentials.Observer{
 		ExchangeBegan: func(ctx context.Context, x credentials.ExchangeInfo) context.Context {
-			if x.Outcome != "" || x.Class != "" || x.Err != nil || x.Took != 0 {
+			if x.Outcome != "" || x.Class != "" || x.Err != nil || x.Took != 0 || !x.Ended.IsZero() {
 				e.w.Errorf("at its beginning the exchange has an end: %+v", x)
 			}
 			e.add("began %s", exchange(x))
@@ -42,6 +42,9 @@ func (e *events) observer() *credentials.Observer {
 		},
 		ExchangeEnded: func(_ context.Context, x credentials.ExchangeInfo) {
 			e.add("ended %s: %s", exchange(x), end(x))
+			if x.Ended.Before(x.Began.Add(x.Took)) || x.Ended.After(time.Now()) {
+				e.w.Errorf("it began at %v, took %v and ended at %v", x.Began, x.Took, x.Ended)
+			}
 			if x.Err != nil {
 				e.w.silent(x.Err)
 			}

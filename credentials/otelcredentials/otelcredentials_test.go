@@ -1,0 +1,412 @@
+package otelcredentials_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/credentials/memstore"
+	"github.com/latchkey-go/latchkey/credentials/otelcredentials"
+	"github.com/latchkey-go/latchkey/internal/testkit"
+	"github.com/latchkey-go/latchkey/internal/testkit/leak"
+)
+
+// mark stands in every secret of these tests and nowhere else.
+const mark = "SECRET"
+
+var (
+	alice = credentials.Key{Service: "github", Account: "alice"}
+	bob   = credentials.Key{Service: "github", Account: "bob"}
+)
+
+// rig is a manager with an SDK that keeps all metrics and spans.
+type rig struct {
+	*testing.T
+	*credentials.Manager
+	db     *memstore.Store
+	store  *testkit.Store
+	reader *sdkmetric.ManualReader
+	spans  *tracetest.InMemoryExporter
+	tracer trace.Tracer // the program's own
+
+	refresh   credentials.RefresherFunc // nil: a token that lives for an hour
+	presented []trace.SpanContext       // of the contexts that the refresher got
+}
+
+// inRig runs a test in a bubble, and then looks for secrets in all that was collected.
+func inRig(t *testing.T, opts otelcredentials.Options, test func(r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{T: t, db: memstore.New(), reader: sdkmetric.NewManualReader(), spans: tracetest.NewInMemoryExporter()}
+		r.store = testkit.NewStore(r.db)
+		tracers := sdktrace.NewTracerProvider(sdktrace.WithSyncer(r.spans))
+		r.tracer = tracers.Tracer("test")
+		opts.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(r.reader))
+		opts.TracerProvider = tracers
+		observer, err := otelcredentials.NewObserver(&opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Manager, err = credentials.NewManager(r.store, credentials.Services{"github": {
+			MinTokenAge: time.Nanosecond,
+			Refresher: credentials.RefresherFunc(func(ctx context.Context, in credentials.RefreshInput) (credentials.Grant, error) {
+				r.presented = append(r.presented, trace.SpanContextFromContext(ctx))
+				time.Sleep(200 * time.Millisecond)
+				if r.refresh != nil {
+					return r.refresh(ctx, in)
+				}
+				return credentials.Grant{
+					AccessToken: secret("access"), RefreshToken: secret("next"), Lifetime: time.Hour,
+					Extra: map[string]credentials.Secret{"tenant": secret("tenant")},
+				}, nil
+			}),
+		}}, &credentials.Options{Holder: "web-1", Observer: observer, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(r)
+		r.store.Heal()
+		if err := r.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		r.silent()
+	})
+}
+
+func secret(s string) credentials.Secret { return credentials.NewSecret(mark + "-" + s) }
+
+// silent fails the test if a secret stands in anything that was collected.
+func (r *rig) silent() {
+	r.Helper()
+	var all metricdata.ResourceMetrics
+	if err := r.reader.Collect(r.Context(), &all); err != nil {
+		r.Error(err)
+	}
+	spans := r.spans.GetSpans()
+	if len(all.ScopeMetrics) == 0 || len(spans) == 0 {
+		r.Errorf("%d scopes of metrics and %d spans were collected; this test would not find a leak",
+			len(all.ScopeMetrics), len(spans))
+	}
+	for _, v := range []any{all, spans, spans.Snapshots()} {
+		if text := leak.Reached(v, mark); text != "" {
+			r.Errorf("%T has the secret %q", v, text)
+		}
+		if text := leak.Printed(v, mark); text != "" {
+			r.Errorf("%T shows a secret: %s", v, text)
+		}
+	}
+}
+
+func (r *rig) put(keys ...credentials.Key) {
+	r.Helper()
+	for _, key := range keys {
+		if err := r.db.Put(r.Context(), key, credentials.Grant{RefreshToken: secret("seed")}); err != nil {
+			r.Fatal(err)
+		}
+	}
+}
+
+func (r *rig) mustToken(ctx context.Context, key credentials.Key) credentials.Token {
+	r.Helper()
+	token, err := r.Token(ctx, key)
+	if err != nil {
+		r.Fatal(err)
+	}
+	synctest.Wait()
+	return token
+}
+
+// metrics returns a line for each time series of the library.
+func (r *rig) metrics() (lines []string) {
+	r.Helper()
+	synctest.Wait()
+	var all metricdata.ResourceMetrics
+	if err := r.reader.Collect(r.Context(), &all); err != nil {
+		r.Fatal(err)
+	}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if m.Description == "" || m.Unit == "" {
+				r.Errorf("%s has the description %q and the unit %q", m.Name, m.Description, m.Unit)
+			}
+			line := func(set attribute.Set, value any) {
+				lines = append(lines, fmt.Sprintf("%s{%s} %v", m.Name, set.Encoded(attribute.DefaultEncoder()), value))
+			}
+			switch data := m.Data.(type) {
+			case metricdata.Sum[int64]:
+				for _, p := range data.DataPoints {
+					line(p.Attributes, p.Value)
+				}
+			case metricdata.Gauge[int64]:
+				for _, p := range data.DataPoints {
+					line(p.Attributes, p.Value)
+				}
+			case metricdata.Histogram[float64]:
+				for _, p := range data.DataPoints {
+					line(p.Attributes, fmt.Sprintf("%d: %.1f", p.Count, p.Sum))
+				}
+			default:
+				r.Errorf("%s is a %T", m.Name, m.Data)
+			}
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// has fails the test unless those are all time series.
+func (r *rig) has(want ...string) {
+	r.Helper()
+	slices.Sort(want)
+	if got := r.metrics(); !slices.Equal(got, want) {
+		r.Errorf("got the metrics\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// exchanges returns the spans of exchanges since it was called last.
+func (r *rig) exchanges(want int) []tracetest.SpanStub {
+	r.Helper()
+	synctest.Wait()
+	spans := slices.DeleteFunc(r.spans.GetSpans(), func(s tracetest.SpanStub) bool {
+		return !strings.HasPrefix(s.Name, "exchange ")
+	})
+	if len(spans) != want {
+		r.Fatalf("there are %d spans of exchanges, want %d", len(spans), want)
+	}
+	return spans
+}
+
+// attributes returns those of the span but for the claim, which must be there.
+func attributes(t *testing.T, s tracetest.SpanStub) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	for _, a := range s.Attributes {
+		all[string(a.Key)] = a.Value.AsString()
+	}
+	if all["latchkey.claim"] == "" {
+		t.Error("the span names no claim")
+	}
+	delete(all, "latchkey.claim")
+	return all
+}
+
+func is(t *testing.T, got, want map[string]string) {
+	t.Helper()
+	if !maps.Equal(got, want) {
+		t.Errorf("the span has the attributes %v, want %v", got, want)
+	}
+}
+
+// An exchange that a caller waits for is a child of the caller's span, has the refresher's requests
+// as its children, and is counted.
+func TestExchangeOnDemand(t *testing.T) {
+	inRig(t, otelcredentials.Options{}, func(r *rig) {
+		r.put(alice)
+		began := time.Now()
+		ctx, request := r.tracer.Start(r.Context(), "request")
+		r.mustToken(ctx, alice)
+		request.End()
+		span := r.exchanges(1)[0]
+		if span.Name != "exchange github" || span.Parent.SpanID() != request.SpanContext().SpanID() ||
+			span.SpanContext.TraceID() != request.SpanContext().TraceID() || len(span.Links) != 0 {
+			r.Errorf("got the span %q in trace %v of %v with links %v",
+				span.Name, span.SpanContext.TraceID(), span.Parent.SpanID(), span.Links)
+		}
+		if r.presented[0].SpanID() != span.SpanContext.SpanID() {
+			r.Error("the refresher's context does not have the exchange's span")
+		}
+		if span.Status.Code != codes.Unset || !span.StartTime.Equal(began) || span.EndTime.Sub(began) != 200*time.Millisecond {
+			r.Errorf("got the status %v, from %v to %v", span.Status, span.StartTime, span.EndTime)
+		}
+		is(t, attributes(t, span), map[string]string{
+			"latchkey.service": "github", "latchkey.trigger": "expired", "latchkey.outcome": "saved", "latchkey.holder": "web-1",
+		})
+		r.has(
+			"latchkey.exchanges{latchkey.outcome=saved,latchkey.service=github,latchkey.trigger=expired} 1",
+			"latchkey.exchange.duration{latchkey.service=github,latchkey.trigger=expired} 1: 0.2",
+			"latchkey.wait.duration{latchkey.service=github} 1: 0.2",
+			"latchkey.store.available{} 1",
+		)
+	})
+}
+
+// An exchange ahead of expiry has a trace of its own, which is linked to the caller's span; that
+// span is not ended.
+func TestExchangeAheadOfExpiry(t *testing.T) {
+	inRig(t, otelcredentials.Options{Accounts: true}, func(r *rig) {
+		r.put(alice)
+		r.mustToken(r.Context(), alice)
+		r.spans.Reset()
+		time.Sleep(56 * time.Minute)
+		ctx, request := r.tracer.Start(r.Context(), "request")
+		r.mustToken(ctx, alice)
+		time.Sleep(time.Minute)
+		span := r.exchanges(1)[0]
+		if span.Parent.IsValid() || span.SpanContext.TraceID() == request.SpanContext().TraceID() {
+			r.Errorf("the span is the child of %v", span.Parent.SpanID())
+		}
+		if len(span.Links) != 1 || !span.Links[0].SpanContext.Equal(request.SpanContext()) {
+			r.Errorf("got the links %v", span.Links)
+		}
+		if !request.IsRecording() {
+			r.Error("the caller's span has ended")
+		}
+		is(t, attributes(t, span), map[string]string{
+			"latchkey.service": "github", "latchkey.trigger": "due", "latchkey.outcome": "saved", "latchkey.holder": "web-1",
+			"latchkey.account": "alice",
+		})
+	})
+}
+
+// A failed exchange has its class, and the status of its span the error's text, without the
+// provider's answer.
+func TestExchangeThatFails(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{&credentials.RefreshError{
+			Class: credentials.ClassDead, Code: "invalid_grant", Reason: "of " + mark + "-seed", Err: errors.New("body: " + mark),
+		}, "dead"},
+		{fmt.Errorf("a provider's answer with %s", mark), "unknown"},
+	} {
+		inRig(t, otelcredentials.Options{}, func(r *rig) {
+			r.put(alice)
+			r.refresh = func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
+				return credentials.Grant{}, test.err
+			}
+			_, err := r.Token(r.Context(), alice)
+			span := r.exchanges(1)[0]
+			if err == nil || span.Status.Code != codes.Error || !strings.Contains(span.Status.Description, test.want) {
+				r.Errorf("got error %v and status %v", err, span.Status)
+			}
+			if got := attributes(t, span); got["error.type"] != test.want || got["latchkey.outcome"] != "failed" {
+				r.Errorf("got the attributes %v", got)
+			}
+			r.has(
+				"latchkey.exchanges{error.type="+test.want+",latchkey.outcome=failed,latchkey.service=github,latchkey.trigger=expired} 1",
+				"latchkey.exchange.duration{error.type="+test.want+",latchkey.service=github,latchkey.trigger=expired} 1: 0.2",
+				"latchkey.wait.duration{error.type="+test.want+",latchkey.service=github} 1: 0.2",
+				"latchkey.store.available{} 1",
+			)
+		})
+	}
+}
+
+// A takeover, a late success and an outage are counted; an exchange under which nothing was
+// presented has no duration.
+func TestRareEvents(t *testing.T) {
+	inRig(t, otelcredentials.Options{}, func(r *rig) {
+		r.put(alice, bob)
+		claim := credentials.Claim{ID: "dead", Holder: "web-0", Lease: credentials.DefaultLease}
+		if _, err := r.db.Claim(r.Context(), alice, claim); err != nil {
+			r.Fatal(err)
+		}
+		r.mustToken(r.Context(), alice)
+		if got := attributes(t, r.exchanges(1)[0]); got["latchkey.took_over"] != "web-0" {
+			r.Errorf("got the attributes %v", got)
+		}
+
+		r.store.After(testkit.Claim, testkit.Once(testkit.Delay(4*time.Second)))
+		r.store.Before(testkit.Save, testkit.Once(testkit.Delay(40*time.Second)))
+		r.mustToken(r.Context(), bob)
+		if events := r.exchanges(2)[1].Events; len(events) != 1 || events[0].Name != "saved late" {
+			r.Errorf("got the events %v", events)
+		}
+
+		r.store.Down(true)
+		time.Sleep(2 * time.Hour)
+		if _, err := r.Token(r.Context(), alice); err == nil {
+			r.Error("got a token, and the store is down")
+		}
+		lines := r.metrics()
+		for _, want := range []string{
+			"latchkey.takeovers{latchkey.service=github} 1",
+			"latchkey.late_saves{latchkey.service=github} 1",
+			"latchkey.store.outages{} 1",
+			"latchkey.store.available{} 0",
+		} {
+			if !slices.Contains(lines, want) {
+				r.Errorf("%s is not in\n%s", want, strings.Join(lines, "\n"))
+			}
+		}
+		r.store.Down(false)
+		time.Sleep(time.Second)
+		r.mustToken(r.Context(), alice)
+		if lines := r.metrics(); !slices.Contains(lines, "latchkey.store.available{} 1") {
+			r.Errorf("the store is not available in\n%s", strings.Join(lines, "\n"))
+		}
+	})
+}
+
+// An end whose beginning was lost is counted, and ends no span of anybody else.
+func TestEndWithoutBeginning(t *testing.T) {
+	inRig(t, otelcredentials.Options{}, func(r *rig) {
+		observer, err := otelcredentials.NewObserver(&otelcredentials.Options{
+			MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader())),
+		})
+		if err != nil {
+			r.Fatal(err)
+		}
+		ctx, request := r.tracer.Start(r.Context(), "request")
+		observer.ExchangeEnded(ctx, credentials.ExchangeInfo{Outcome: credentials.OutcomeSaved})
+		if !request.IsRecording() {
+			r.Error("the caller's span has ended")
+		}
+		request.End()
+	})
+}
+
+// refusing is a provider of meters that refuse every counter.
+type refusing struct{ noop.MeterProvider }
+
+type refusingMeter struct{ noop.Meter }
+
+func (refusing) Meter(string, ...metric.MeterOption) metric.Meter { return refusingMeter{} }
+
+func (refusingMeter) Int64Counter(string, ...metric.Int64CounterOption) (metric.Int64Counter, error) {
+	return noop.Int64Counter{}, errors.New("refused")
+}
+
+// The global providers are the default, and an instrument that is refused is an error.
+func TestNewObserver(t *testing.T) {
+	if o, err := otelcredentials.NewObserver(nil); o == nil || err != nil {
+		t.Errorf("got %v, %v", o, err)
+	}
+	if o, err := otelcredentials.NewObserver(&otelcredentials.Options{MeterProvider: refusing{}}); o != nil || err == nil {
+		t.Errorf("got %v, %v; want an error", o, err)
+	}
+}
+
+// Every event has a function: a new one must not be forgotten.
+func TestEveryEvent(t *testing.T) {
+	o, err := otelcredentials.NewObserver(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	functions := reflect.ValueOf(*o)
+	for i := range functions.NumField() {
+		if functions.Field(i).IsNil() {
+			t.Errorf("%s is not set", functions.Type().Field(i).Name)
+		}
+	}
+}
