@@ -110,6 +110,15 @@ const (
 // TokenID names the token that the credential holds.
 func (c Credential) TokenID() TokenID { return TokenID{Row: c.Row, Version: c.TokenVersion} }
 
+// lifetime is the whole life of a token that an exchange brought, less the time that the exchange
+// took; Never if it does not end, or nobody knows.
+func (c Credential) lifetime() time.Duration {
+	if c.Refreshed.By == "" || c.ExpiresIn == Never {
+		return Never
+	}
+	return c.Refreshed.Ago + c.ExpiresIn
+}
+
 // expired reports whether the access token can no longer be used.
 func (c Credential) expired() bool { return c.AccessToken.IsZero() || c.ExpiresIn <= 0 }
 

@@ -175,6 +175,8 @@
 //	*RefreshError             503     at RetryAt; zero: in a second  the operator, if it lasts
 //	ErrUnavailable (also      503     in a second; other processes   the operator: the database, or
 //	ErrRowLocked)                     may serve meanwhile            who holds the row
+//	ErrShortLived             500     no                             the developer: the provider's
+//	                                                                 tokens live shorter
 //	ErrClosed                 503     at once, by another process    nobody: this one is going
 //	ErrUnknownService         500     no                             the developer: its policy is
 //	                                                                 missing in this program

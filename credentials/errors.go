@@ -19,6 +19,10 @@ var (
 	// again, and the new grant be put. A *RefreshError of ClassDead is this error.
 	ErrGrantDead = errors.New("the grant is dead; new authorization required")
 
+	// ErrShortLived: the provider's tokens do not live as long as TokenFor was asked for. Ask for
+	// less, and ask again in time.
+	ErrShortLived = errors.New("the provider's tokens do not live that long")
+
 	// ErrClosed: the manager was closed.
 	ErrClosed = errors.New("credentials manager is closed")
 )

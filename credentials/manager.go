@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 	"unique"
 )
 
@@ -64,6 +65,21 @@ func (m *Manager) Token(ctx context.Context, key Key) (Token, error) {
 		return Token{}, err
 	}
 	return source.Token(ctx)
+}
+
+// TokenFor returns a token that is good for so long from now: for a job that cannot ask again. If
+// the present one is not, it is renewed early, once for all processes; callers of Token get the
+// present one meanwhile, and also if the renewal fails.
+//
+// Errors are those of Invalidate, and one more: [ErrShortLived] where the present token did not live
+// that long when an exchange brought it, so that another exchange would not help. A life of zero or
+// less is that of Token.
+func (m *Manager) TokenFor(ctx context.Context, key Key, life time.Duration) (Token, error) {
+	source, err := m.Source(key)
+	if err != nil {
+		return Token{}, err
+	}
+	return source.TokenFor(ctx, life)
 }
 
 // Invalidate reports a token that the external API turned down (401) before it expired. If there is

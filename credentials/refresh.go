@@ -18,9 +18,10 @@ type refresh struct {
 	*engine
 	slot        *slot
 	call        *call
-	invalidated Token  // the token that was turned down, if that is why it was begun
-	ended       bool   // that one has ended by this process's count, whatever the store's clock says
-	caughtUp    moment // until then a row from before that token is read again; 0: there was none yet
+	invalidated Token         // the token that was turned down, if that is why it was begun
+	life        time.Duration // callers ask for a token that lives so long; that one does not. 0: see invalidated
+	ended       bool          // that one has ended by this process's count, whatever the store's clock says
+	caughtUp    moment        // until then a row from before that token is read again; 0: there was none yet
 
 	values context.Context // of the caller that began it
 
@@ -146,7 +147,7 @@ func (r *refresh) waitAnew() { r.patience = r.now().add(2 * r.opts.Lease) }
 // have.
 func (r *refresh) advance(ctx context.Context, c reading) (Token, error) {
 	r.resolve(c)
-	if c.Failure.Class == ClassDead && r.turnedDown(c) {
+	if c.Failure.Class == ClassDead && r.turnedDown(c) && r.life == 0 {
 		r.slot.bury(c.TokenID())
 	}
 	if r.slot.isBuried(c) {
@@ -192,6 +193,9 @@ func (r *refresh) advance(ctx context.Context, c reading) (Token, error) {
 		}
 	case StateDead, StateBackingOff:
 		return r.stillGood(c), c.refreshError(c.Failure.By, nil)
+	}
+	if r.turnedDown(c) && c.lifetime() < r.life {
+		return r.stillGood(c), r.about(fmt.Errorf("%w: asked for %v of %v", ErrShortLived, r.life, c.lifetime()))
 	}
 	if err := r.findService(ctx); err != nil {
 		return r.stillGood(c), err
@@ -436,7 +440,7 @@ func (r *refresh) exchange(ctx context.Context, c reading) (Token, error) {
 	r.waitAnew()
 	switch result.outcome {
 	case OutcomeFailed, OutcomeUnsaved:
-		if r.turnedDown(c) && errors.Is(result.err, ErrGrantDead) {
+		if r.turnedDown(c) && r.life == 0 && errors.Is(result.err, ErrGrantDead) {
 			r.slot.bury(c.TokenID())
 			return Token{}, result.err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Source is the handle for one credential, cheap to call for every request. See [Manager.Source].
@@ -66,6 +67,26 @@ func (s *Source) token(ctx context.Context) (Token, error) {
 // start begins the refresh behind a call; ctx lends it its values.
 func (s *Source) start(ctx context.Context) func(*call) {
 	return func(c *call) { newRefresh(&s.slot, c).run(ctx) }
+}
+
+// TokenFor is [Manager.TokenFor] for this credential.
+func (s *Source) TokenFor(ctx context.Context, life time.Duration) (Token, error) {
+	for {
+		token, err := s.Token(ctx)
+		if err != nil || token.lives(life) {
+			return token, err
+		}
+		c := s.slot.join(token, true, func(c *call) {
+			r := newRefresh(&s.slot, c)
+			r.life = life
+			r.run(ctx)
+		})
+		_, err = s.slot.wait(ctx, c)
+		if err != nil && (c.invalidated.is(token) || ctx.Err() != nil || errors.Is(err, ErrUnavailable)) {
+			return Token{}, err
+		}
+		// The next token, or that call began for another reason.
+	}
 }
 
 // Invalidate is [Manager.Invalidate] for this credential.

@@ -44,6 +44,11 @@ func (t Token) is(other Token) bool {
 	return t.id == other.id
 }
 
+// lives reports whether the token is good for so long from now.
+func (t Token) lives(life time.Duration) bool {
+	return t.Expiry.IsZero() || time.Until(t.Expiry) >= life
+}
+
 // olderThan reports whether a later version of the same row brought the other token.
 func (t Token) olderThan(other Token) bool {
 	return t.id.Row == other.id.Row && t.id.Version < other.id.Version
