@@ -75,6 +75,7 @@ type Trigger string
 const (
 	TriggerExpired     Trigger = "expired"     // a caller asked, and there was no valid token
 	TriggerDue         Trigger = "due"         // a caller asked, and the token was due
+	TriggerEarly       Trigger = "early"       // a caller asked for a token that lives longer (TokenFor)
 	TriggerInvalidated Trigger = "invalidated" // the API had turned the token down
 	TriggerKeeper      Trigger = "keeper"      // the credential was due, asked for or not
 )

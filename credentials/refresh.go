@@ -471,6 +471,8 @@ func (r *refresh) trigger(c reading) Trigger {
 	switch {
 	case c.expired() || r.ended:
 		return TriggerExpired
+	case r.turnedDown(c) && r.life > 0:
+		return TriggerEarly
 	case r.turnedDown(c):
 		return TriggerInvalidated
 	}
