@@ -112,7 +112,7 @@ func start(t *testing.T, database string, options provider.Options) *world {
 	}
 	t.Cleanup(func() { _ = w.provider.Close() })
 	w.env = append(os.Environ(), "MYSQL_DSN="+server.DSN(database), "CLIENT_SECRET="+clientSecret,
-		"PROVIDER_URL="+w.provider.URL, "TOKEN_URL="+w.provider.TokenURL(), "API_URL="+w.provider.URL+"/userinfo")
+		"AUTH_URL="+w.provider.URL+"/authorize", "TOKEN_URL="+w.provider.TokenURL(), "API_URL="+w.provider.URL+"/userinfo")
 	return w
 }
 
@@ -185,7 +185,7 @@ func TestServiceToken(t *testing.T) {
 
 // The SDK's request carries a stored token; one that the API turns down is exchanged.
 func TestSDKClient(t *testing.T) {
-	for _, accessToken := range []string{""} {
+	for _, accessToken := range []string{"", "turned-down"} {
 		t.Run("access token "+accessToken, func(t *testing.T) {
 			w := start(t, "sdk_client", provider.Options{ClientID: "app"})
 			w.put(credentials.Key{Service: "tickets", Account: "alice"}, "alice", accessToken)
@@ -267,7 +267,8 @@ func (w *world) serves(name string) string {
 	return ""
 }
 
-// A user without a grant is sent to the provider and comes back with one.
+// A user without a grant is sent to the provider and comes back with one. A user whose grant was
+// revoked is, too. A token that the API turns down is replaced.
 func TestPerUser(t *testing.T) {
 	w := start(t, "per_user", provider.Options{ClientID: "app"})
 	url := w.serves("per-user")
@@ -281,5 +282,12 @@ func TestPerUser(t *testing.T) {
 	w.browser("mallory").sees(url+"/callback?code=code-1", http.StatusBadGateway, "please log in again")
 	alice.sees(url+"/callback?code=code-1", http.StatusBadGateway, "please log in again")
 	w.browser("\u202e").sees(url+"/me", http.StatusServiceUnavailable, "please try again later")
+
+	w.put(credentials.Key{Service: "calendar", Account: "carol"}, "carol", "turned-down")
+	w.browser("carol").sees(url+"/me", http.StatusOK, `"sub":"carol"`)
+
+	w.provider.Provider.Revoke("demo")
+	alice.sees(url+"/me", http.StatusUnauthorized, "invalid_token")
+	alice.sees(url+"/me", http.StatusOK, `"sub":"demo"`)
 
 }

@@ -19,8 +19,9 @@ func providerCommand() *cli.Command {
 		Usage: "run the storm's token endpoint alone, until it is interrupted; needs no server",
 		Description: `Refresh tokens rotate, and one that comes back revokes its family. POST
 /admin/accounts/NAME authorizes an account and answers with its first refresh token, in the form
-that put reads; GET /admin/stats counts the calls. Any client will do, unless --client-id names
-one; its secret is then $CLIENT_SECRET.
+that put reads; GET /admin/stats counts the calls. GET /authorize is an authorization endpoint, with
+PKCE, whose person consents at once; GET /userinfo is an API. Any client will do, unless --client-id
+names one; its secret is then $CLIENT_SECRET.
 
 Example:
   demo provider &

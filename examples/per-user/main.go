@@ -13,16 +13,16 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/credentials/bearer"
 	"github.com/latchkey-go/latchkey/credentials/mysql"
 	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
 )
 
 func main() {
-	listen, provider := os.Getenv("LISTEN"), os.Getenv("PROVIDER_URL")
 	config := oauth2.Config{ClientID: "app", ClientSecret: os.Getenv("CLIENT_SECRET"),
-		RedirectURL: "http://" + listen + "/callback", Endpoint: oauth2.Endpoint{AuthURL: provider + "/authorize",
-			TokenURL: provider + "/token", AuthStyle: oauth2.AuthStyleInHeader}}
-	refresher := oauth2refresh.New(config)
+		RedirectURL: "http://" + os.Getenv("LISTEN") + "/callback", Endpoint: oauth2.Endpoint{
+			AuthURL: os.Getenv("AUTH_URL"), TokenURL: os.Getenv("TOKEN_URL"), AuthStyle: oauth2.AuthStyleInHeader}}
+	refresher, request := oauth2refresh.New(config), must(http.NewRequest("GET", os.Getenv("API_URL"), nil))
 	store := must(mysql.NewStore(must(sql.Open("mysql", os.Getenv("MYSQL_DSN"))), nil))
 	manager := must(credentials.NewManager(store, credentials.Services{"calendar": {Refresher: refresher}}, nil))
 	key := func(r *http.Request) credentials.Key { // your session names the user, and no header
@@ -31,8 +31,8 @@ func main() {
 	http.HandleFunc("GET /me", func(w http.ResponseWriter, r *http.Request) {
 		var response *http.Response
 		source, err := manager.Source(key(r))
-		if err == nil {
-			response, err = oauth2.NewClient(r.Context(), oauth2refresh.TokenSource(r.Context(), source)).Get(provider + "/userinfo")
+		if err == nil { // a token that the API turns down (401) is replaced, and the request sent again
+			response, err = bearer.Client(source).Do(request.Clone(r.Context()))
 		}
 		switch {
 		case errors.Is(err, credentials.ErrNotFound), errors.Is(err, credentials.ErrGrantDead):
@@ -49,13 +49,13 @@ func main() {
 		}
 	})
 	http.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
-		var grant credentials.Grant
 		verifier, err := r.Cookie("verifier")
 		if err == nil {
+			var grant credentials.Grant
 			grant, err = refresher.Exchange(r.Context(), r.FormValue("code"), oauth2.VerifierOption(verifier.Value))
-		}
-		if err == nil {
-			err = store.Put(r.Context(), key(r), grant)
+			if err == nil {
+				err = store.Put(r.Context(), key(r), grant)
+			}
 		}
 		if err != nil {
 			log.Print(err)
@@ -64,7 +64,7 @@ func main() {
 		}
 		http.Redirect(w, r, "/me", http.StatusFound)
 	})
-	log.Fatal(http.ListenAndServe(listen, nil)) // examples/server shows an orderly end
+	log.Fatal(http.ListenAndServe(os.Getenv("LISTEN"), nil)) // examples/server shows an orderly end
 }
 
 func must[T any](value T, err error) T {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/credentials/bearer"
 	"github.com/latchkey-go/latchkey/credentials/mysql"
 	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
 )
@@ -24,7 +25,6 @@ import (
 const billing = "billing" // names the service, in the policy and in the key
 
 func main() {
-	ctx := context.Background()
 	db := must(sql.Open("mysql", os.Getenv("MYSQL_DSN")))
 	defer db.Close()
 	manager := must(credentials.NewManager(must(mysql.NewStore(db, nil)), credentials.Services{billing: {
@@ -34,10 +34,10 @@ func main() {
 		}),
 		ClientCredentials: true, // nobody authorizes: the first ask makes the row
 	}}, nil))
-	defer manager.Close(ctx) // saves the result of an exchange that is under way
+	defer manager.Close(context.Background()) // saves the result of an exchange that is under way
 
 	source := must(manager.Source(credentials.Key{Service: billing}))
-	client := oauth2.NewClient(ctx, oauth2refresh.TokenSource(ctx, source))
+	client := bearer.Client(source)
 	var workers sync.WaitGroup
 	for range 8 {
 		workers.Go(func() {
