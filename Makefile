@@ -20,5 +20,5 @@ lint:
 	@.ci/lint
 
 bench:
-	@.ci/test -run '^$$' -bench . -skip Keeper -benchmem -cpu 1,4 ./credentials/ ./integration/
+	@.ci/test -run '^$$' -bench . -skip Keeper -benchmem -cpu 1,4 ./credentials/ ./credentials/bearer/ ./integration/
 	@.ci/test -run '^$$' -bench Keeper -timeout 30m ./integration/
