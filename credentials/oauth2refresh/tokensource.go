@@ -32,8 +32,9 @@ const reuse = time.Second
 // its own by the token's end, such as the renewal of a certificate, needs a TokenSource of the
 // program's that sets Expiry to [credentials.Token].Expiry.
 //
-// An SDK that takes an *http.Client is served better by bearer.Client, which asks before each request
-// and has a token replaced that the API turns down (401). No SDK reports a 401 to a TokenSource.
+// An SDK that takes an *http.Client is served better by bearer.Client, which asks before each
+// request and has a token replaced that the API turns down (401). No SDK reports a 401 to a
+// TokenSource.
 //
 // The type of the tokens is Bearer, as in credentials.Token.SetAuthHeader. Extra has scope,
 // token_type and id_token where the provider sent them; other entries are in
