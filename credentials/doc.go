@@ -203,8 +203,8 @@
 // # Two audiences
 //
 // Callers need the manager, its sources, the keeper, services and their refreshers, options, errors,
-// the observer and the figures (files key, secret, token, errors, service, observer, stats, options,
-// source, manager, keeper).
+// the status of a credential, the observer and the figures (files key, secret, token, errors, status,
+// service, observer, stats, options, source, manager, keeper).
 // Authors of a store need besides the row and the contract: [Credential], [Claim], [Store] and the
 // types beside them (files credential, claim, store); package storetest has the contract as a test
 // suite.

@@ -188,6 +188,15 @@ func (e innerError) Is(target error) bool {
 // As is asked by errors.As.
 func (e innerError) As(target any) bool { return errors.As(e.error, target) }
 
+// ended is the error of a context that has ended: it wraps both the context's error and its cause.
+func ended(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == err {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
+
 // printable returns s as a row and a log line may carry it: printable ASCII, at most n bytes, and
 // none of the secrets, in small letters or capitals.
 func printable(s string, n int, secrets ...Secret) string {

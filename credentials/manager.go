@@ -109,6 +109,45 @@ func (m *Manager) Report(ctx context.Context, key Key, turnedDown Token) {
 	}
 }
 
+// Status returns how the credential stands in the store now, whatever this process has in its cache.
+// Nothing is renewed, and the credential's service need not be known.
+//
+// Errors: ctx's own; [ErrInvalidKey], [ErrNotFound], [ErrUnavailable], [ErrSchema], [ErrClosed].
+func (m *Manager) Status(ctx context.Context, key Key) (Status, error) {
+	key, err := key.Normalize()
+	if err != nil {
+		return Status{}, err
+	}
+	c, err := m.look(ctx, key)
+	if err != nil {
+		return Status{}, fmt.Errorf("status of %s: %w", key, err)
+	}
+	return c.Status(), nil
+}
+
+// look reads a credential together with others that are read meanwhile. A caller whose ctx ends
+// leaves, and the read goes on for the others.
+func (m *Manager) look(ctx context.Context, key Key) (Credential, error) {
+	if ctx.Err() != nil {
+		return Credential{}, ended(ctx)
+	}
+	if !m.begin() {
+		return Credential{}, ErrClosed
+	}
+	answer := make(chan Found, 1)
+	go func() {
+		defer m.inflight.Done()
+		c, err := m.reads.do(context.WithoutCancel(ctx), key, m.getAll)
+		answer <- Found{c.Credential, err}
+	}()
+	select {
+	case found := <-answer:
+		return found.Credential, found.Err
+	case <-ctx.Done():
+		return Credential{}, ended(ctx)
+	}
+}
+
 // Source returns the handle for one credential, the same one for as long as the program holds it.
 // The only error is [ErrInvalidKey]; whether the credential exists shows when it is used.
 func (m *Manager) Source(key Key) (*Source, error) {

@@ -269,12 +269,7 @@ func (s *slot) wants(c *call) bool {
 	return c.waiting > 0
 }
 
-// gaveUp is the error of a caller whose context ended: it wraps both the context's error and its
-// cause.
+// gaveUp is the error of a caller whose context ended.
 func (s *slot) gaveUp(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if cause == err {
-		return fmt.Errorf("waiting for the token of %s: %w", s.key, err)
-	}
-	return fmt.Errorf("waiting for the token of %s: %w: %w", s.key, err, cause)
+	return fmt.Errorf("waiting for the token of %s: %w", s.key, ended(ctx))
 }

@@ -55,7 +55,7 @@ type shownEvent struct {
 
 func showCredential(c credentials.Credential, reveal bool) shown {
 	s := shown{
-		Service: c.Key.Service, Account: c.Key.Account, State: stateName(c),
+		Service: c.Key.Service, Account: c.Key.Account, State: string(c.Status().Condition),
 		Token: show(c.AccessToken, reveal), RefreshToken: show(c.RefreshToken, reveal),
 		Version: c.Version, DueIn: seconds(c.DueIn), RefreshExpiresIn: seconds(c.RefreshExpiresIn),
 	}
@@ -89,32 +89,6 @@ func showCredential(c credentials.Credential, reveal bool) shown {
 		}
 	}
 	return s
-}
-
-// stateName says in a word how the credential stands. A dead grant is dead though its token may
-// still be good, and a lease that has ended without a result is no exchange under way.
-func stateName(c credentials.Credential) string {
-	switch {
-	case c.Lease.Live():
-		return "being refreshed"
-	case c.Failure.Class == credentials.ClassDead:
-		return "dead"
-	}
-	switch c.State(credentials.Claim{}) {
-	case credentials.StateFresh:
-		return "fresh"
-	case credentials.StateLeased:
-		return "interrupted"
-	case credentials.StateBackingOff:
-		return "backing off"
-	}
-	switch {
-	case c.AccessToken.IsZero():
-		return "no token yet"
-	case c.ExpiresIn <= 0:
-		return "expired"
-	}
-	return "due"
 }
 
 // lines is the credential for people.
