@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -29,7 +30,8 @@ func TestTokensRevokedAtRandom(t *testing.T) {
 		clients := make([]*http.Client, managers)
 		for i := range clients {
 			service := credentials.Service{Refresher: a, MinTokenAge: time.Nanosecond}
-			m, err := credentials.NewManager(store, credentials.Services{alice.Service: service}, nil)
+			m, err := credentials.NewManager(store, credentials.Services{alice.Service: service},
+				&credentials.Options{Logger: slog.New(slog.DiscardHandler)})
 			must(t, err)
 			t.Cleanup(func() { succeeds(t, "Close", m.Close(bounded(t))) })
 			source, err := m.Source(alice)

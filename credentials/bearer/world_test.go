@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -41,7 +42,7 @@ func (p *provider) Refresh(context.Context, credentials.RefreshInput) (credentia
 func newManager(tb testing.TB, store credentials.Store, service credentials.Service) *credentials.Manager {
 	tb.Helper()
 	m, err := credentials.NewManager(store, credentials.Services{alice.Service: service},
-		&credentials.Options{Recheck: 24 * time.Hour})
+		&credentials.Options{Recheck: 24 * time.Hour, Logger: slog.New(slog.DiscardHandler)})
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, m.Close(context.Background())) })
 	return m

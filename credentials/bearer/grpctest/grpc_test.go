@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -131,7 +132,8 @@ func (a *api) source(t *testing.T) *credentials.Source {
 // sourceOn returns alice's source on that store.
 func (a *api) sourceOn(t *testing.T, store credentials.Store) *credentials.Source {
 	t.Helper()
-	m, err := credentials.NewManager(store, credentials.Services{alice.Service: {Refresher: a}}, nil)
+	m, err := credentials.NewManager(store, credentials.Services{alice.Service: {Refresher: a}},
+		&credentials.Options{Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	t.Cleanup(func() { must(t, m.Close(context.Background())) })
 	source, err := m.Source(alice)
