@@ -38,8 +38,8 @@ import (
 // # Errors
 //
 // An error of the credential is wrapped, with the errors of [credentials.Manager.Token] in it, and
-// nothing was sent. Errors of Base are returned as they are. No error has a token in it, nor does
-// the response: its Request is the one that the transport was given.
+// nothing was sent. Errors of Base are returned as they are. No error of the transport's own has a
+// token in it, nor has the response: its Request is the one that the transport was given.
 type Transport struct {
 	// Source is the credential whose token requests carry. It must be set, unless SourceFor is.
 	Source *credentials.Source

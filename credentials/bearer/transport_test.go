@@ -136,6 +136,31 @@ func TestConnectionIsUsedAgain(t *testing.T) {
 	}
 }
 
+// Over HTTP/2 an API may turn a token down before it has read the body, whose rest is not sent.
+func TestTurnedDownBeforeTheBodyIsRead(t *testing.T) {
+	source, p := start(t)
+	long := strings.Repeat("body", 1<<18)
+	var got journal
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got.add(r.Proto + " " + number(r))
+		if number(r) == "0" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, _ = io.Copy(w, r.Body)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	client := &http.Client{Transport: &bearer.Transport{Source: source, Base: server.Client().Transport}}
+	resp, err := client.Do(request(t, http.MethodPost, server.URL, strings.NewReader(long)))
+	must(t, err)
+	equal(t, "status", resp.StatusCode, http.StatusOK)
+	equal(t, "the body came whole", read(t, resp) == long, true)
+	got.is(t, "HTTP/2.0 0", "HTTP/2.0 1")
+	equal(t, "exchanges", p.exchanges.Load(), 1)
+}
+
 // CloseIdleConnections of a client reaches the base.
 func TestCloseIdleConnections(t *testing.T) {
 	closed := 0

@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -268,6 +270,24 @@ func TestTLSIsDemanded(t *testing.T) {
 		t.Error("a call without TLS succeeded")
 	}
 	a.is(t)
+}
+
+// The documentation's interceptor is the one of these tests.
+func TestInterceptorIsTheDocumentations(t *testing.T) {
+	documented, err := os.ReadFile("../perrpc.go")
+	must(t, err)
+	tested, err := os.ReadFile("grpc_test.go")
+	must(t, err)
+	_, interceptor, _ := strings.Cut(string(documented), "//\tfunc(ctx")
+	interceptor, _, _ = strings.Cut("//\tfunc(ctx"+interceptor, "//\t}\n")
+	if lines := strings.Count(interceptor, "\n"); lines < 10 {
+		t.Fatalf("the documentation's interceptor has %d lines", lines)
+	}
+	for line := range strings.Lines(interceptor) {
+		if line = strings.TrimSpace(strings.TrimPrefix(line, "//")); !strings.Contains(string(tested), line+"\n") {
+			t.Errorf("the tests do not have the documentation's line %s", line)
+		}
+	}
 }
 
 func must(t *testing.T, err error) {
