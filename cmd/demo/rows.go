@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -131,63 +132,143 @@ func emitRow(ctx context.Context, cmd *cli.Command, store *mysql.Store, key cred
 
 func listCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "list",
-		Usage:       "list the credentials of a service, or all",
-		ArgsUsage:   "[SERVICE]",
-		Description: "Example: demo list xero --json",
-		Flags:       []cli.Flag{revealFlag()},
-		Action:      runList,
+		Name:      "list",
+		Usage:     "list the credentials of a service, or all",
+		ArgsUsage: "[SERVICE]",
+		Description: "The states: " + conditionNames() + `. The dead, the due and the interrupted are
+found by an index, however many rows the table has.
+
+Example: demo list xero --json
+Example: demo list --state dead --state no-token-yet`,
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{
+				Name: "state", Usage: "list those in this `STATE` alone; may be given more than once",
+			},
+			&cli.BoolFlag{Name: "reveal", Usage: "show the tokens too"},
+		},
+		Action: runList,
 	}
 }
 
-func runList(ctx context.Context, cmd *cli.Command) error {
-	if cmd.Args().Len() > 1 {
-		return usagef(cmd, "list takes at most a service, got %d arguments", cmd.Args().Len())
+// conditions are the states that a credential may be in.
+var conditions = []credentials.Condition{
+	credentials.ConditionFresh, credentials.ConditionDue, credentials.ConditionExpired,
+	credentials.ConditionNoToken, credentials.ConditionRefreshing, credentials.ConditionInterrupted,
+	credentials.ConditionBackingOff, credentials.ConditionDead,
+}
+
+func conditionNames() string {
+	names := make([]string, len(conditions))
+	for i, condition := range conditions {
+		names[i] = string(condition)
 	}
-	service := cmd.Args().First()
-	if service != "" {
-		name, err := credentials.NormalizeService(service)
-		if err != nil {
-			return &usageError{command: cmd.FullName(), err: err}
+	return strings.Join(names, ", ")
+}
+
+// filterOf reads the arguments and flags.
+func filterOf(cmd *cli.Command) (f mysql.Filter, err error) {
+	if cmd.Args().Len() > 1 {
+		return f, usagef(cmd, "list takes at most a service, got %d arguments", cmd.Args().Len())
+	}
+	if f.Service = cmd.Args().First(); f.Service != "" {
+		if f.Service, err = credentials.NormalizeService(f.Service); err != nil {
+			return f, &usageError{command: cmd.FullName(), err: err}
 		}
-		service = name
+	}
+	for _, name := range cmd.StringSlice("state") {
+		condition := credentials.Condition(strings.ReplaceAll(name, "-", " "))
+		if !slices.Contains(conditions, condition) {
+			return f, usagef(cmd, "--state is %q; it must be one of: %s", name, conditionNames())
+		}
+		f.Conditions = append(f.Conditions, condition)
+	}
+	return f, nil
+}
+
+func runList(ctx context.Context, cmd *cli.Command) error {
+	filter, err := filterOf(cmd)
+	if err != nil {
+		return err
 	}
 	return withStore(ctx, cmd, func(store *mysql.Store) error {
-		reveal := cmd.Bool("reveal")
-		list := []shown{}
-		rows := []table.Row{}
-		for c, err := range store.List(ctx, service) {
+		var listed []credentials.Status
+		for c, err := range store.List(ctx, filter) {
 			if err != nil {
 				return err
 			}
-			s := showCredential(c, reveal)
-			list = append(list, s)
-			rows = append(rows, listRow(c, s))
+			listed = append(listed, c)
+		}
+		list := make([]shown, len(listed))
+		for i, c := range listed {
+			list[i] = showStatus(c)
+		}
+		reveal := cmd.Bool("reveal")
+		if reveal {
+			if err := revealAll(ctx, store, listed, list); err != nil {
+				return err
+			}
 		}
 		return emit(cmd, map[string]any{"credentials": list}, func() string {
-			if len(list) == 0 {
-				return "no credentials\n"
-			}
-			t := table.NewWriter()
-			t.SetStyle(table.StyleLight)
-			t.Style().Format.Header = text.FormatDefault
-			t.AppendHeader(table.Row{"service", "account", "state", "token", "expires", "due", "refreshed"})
-			t.AppendRows(rows)
-			return t.Render() + "\n"
+			return listTable(listed, list, reveal)
 		})
 	})
 }
 
-func listRow(c credentials.Credential, s shown) table.Row {
+// revealAll adds the secrets of the credentials to what is shown of them. A credential that was
+// deleted since it was listed has none.
+func revealAll(ctx context.Context, store *mysql.Store, listed []credentials.Status, list []shown) error {
+	keys := make([]credentials.Key, len(listed))
+	for i, c := range listed {
+		keys[i] = c.Key
+	}
+	all, err := store.GetAll(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for i, found := range all {
+		switch {
+		case errors.Is(found.Err, credentials.ErrNotFound):
+		case found.Err != nil:
+			return found.Err
+		default:
+			list[i].addSecrets(found.Credential, true)
+		}
+	}
+	return nil
+}
+
+func listTable(listed []credentials.Status, list []shown, reveal bool) string {
+	if len(list) == 0 {
+		return "no credentials\n"
+	}
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
+	header := table.Row{"service", "account", "state", "expires", "due", "refreshed"}
+	if reveal {
+		header = append(header, "token")
+	}
+	t.AppendHeader(header)
+	for i, c := range listed {
+		row := listRow(c)
+		if reveal {
+			row = append(row, list[i].Token)
+		}
+		t.AppendRow(row)
+	}
+	return t.Render() + "\n"
+}
+
+func listRow(c credentials.Status) table.Row {
 	expires, refreshed := "", "never"
-	if !c.AccessToken.IsZero() {
+	if c.ExpiresIn != 0 {
 		expires = in(c.ExpiresIn)
 	}
-	if s.Refreshed != nil {
+	if c.Refreshed.By != "" {
 		refreshed = in(-c.Refreshed.Ago)
 	}
 	return table.Row{
-		c.Key.Service, printableName(c.Key.Account), s.State, s.Token, expires, in(c.DueIn), refreshed,
+		c.Key.Service, printableName(c.Key.Account), string(c.Condition), expires, in(c.DueIn), refreshed,
 	}
 }
 

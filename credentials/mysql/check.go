@@ -83,7 +83,7 @@ func (s *Store) checkClocks(ctx context.Context) error {
 		if err != nil || !server.oneOfSeveral {
 			return err
 		}
-		page, err := all(ctx, conn, s.sql.selectPage, map[string]any{"after": 0, "service": ""})
+		page, err := all(ctx, conn, s.sql.selectFirst, nil)
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -140,44 +139,6 @@ func (s *Store) DueServices(ctx context.Context) (due map[string]time.Duration, 
 		return nil, err
 	}
 	return due, nil
-}
-
-// List yields the credentials of a service, or all for "", in the order in which they were made.
-// The list ends after the first error. The pages are read one by one: a credential that is written
-// meanwhile is yielded once, as it was on its page.
-func (s *Store) List(ctx context.Context, service string) iter.Seq2[credentials.Credential, error] {
-	return func(yield func(credentials.Credential, error) bool) {
-		if service != "" {
-			name, err := credentials.NormalizeService(service)
-			if err != nil {
-				yield(credentials.Credential{}, err)
-				return
-			}
-			service = name
-		}
-		for after := uint64(0); ; {
-			var page []row
-			args := map[string]any{"after": after, "service": service}
-			err := s.read(ctx, "list", func(ctx context.Context, conn *sqlx.Conn) (err error) {
-				page, err = all(ctx, conn, s.sql.selectPage, args)
-				return err
-			})
-			if err != nil {
-				yield(credentials.Credential{}, err)
-				return
-			}
-			for _, r := range page {
-				c, err := r.credential()
-				if !yield(c, err) || err != nil {
-					return
-				}
-				after = r.ID
-			}
-			if len(page) == 0 {
-				return
-			}
-		}
-	}
 }
 
 // one runs a SELECT of rows that finds at most one.

@@ -93,8 +93,31 @@ const byClaim = `WHERE service_name = :service
                  AND UTC_TIMESTAMP(6) + INTERVAL :last MICROSECOND
   AND lease_id = :claim`
 
-// page lists by keyset, so that a long listing holds neither a lock nor a snapshot.
-const page = "WHERE id > :after AND (:service = '' OR service_name = :service) ORDER BY id LIMIT 200"
+// selectServices reads the first entry of each service, from the index alone (a loose index scan).
+const selectServices = "SELECT DISTINCT service_name FROM `credentials` ORDER BY service_name"
+
+// selectIDs finds the rows of a service from the index alone; one of findCondition is appended. The
+// index is forced, for it leads to few rows where a condition goes by due_at, and the server may
+// take a scan of the table for cheaper.
+const selectIDs = "SELECT id FROM `credentials` FORCE INDEX (due)\nWHERE service_name = :service"
+
+// findCondition finds the rows in a condition, and others: [credentials.Credential.Status] decides.
+// A dead grant is never due (updateFail). A lease that has ended was due at its end (updateClaim).
+// A token may have expired though it is not due: its grant was revived (updateRevive).
+var findCondition = map[credentials.Condition]string{
+	credentials.ConditionRefreshing:  "lease_end > UTC_TIMESTAMP(6)",
+	credentials.ConditionDead:        "due_at IS NULL AND failure_class = 'dead'",
+	credentials.ConditionFresh:       "due_at IS NULL OR due_at > UTC_TIMESTAMP(6)",
+	credentials.ConditionInterrupted: "due_at <= UTC_TIMESTAMP(6) AND lease_id <> ''",
+	credentials.ConditionBackingOff:  "retry_at > UTC_TIMESTAMP(6)",
+	credentials.ConditionNoToken:     "access_token = ''",
+	credentials.ConditionExpired:     "expiration <= UTC_TIMESTAMP(6)",
+	credentials.ConditionDue:         "due_at <= UTC_TIMESTAMP(6)",
+}
+
+// statuses reads rows by their ids. The index is forced, since the server would read all rows to
+// find a third of them.
+const statuses = "FORCE INDEX (PRIMARY)\nWHERE id IN (?) ORDER BY id"
 
 // selectDueServices reads the first entry that is not NULL of each service, from the index alone (a
 // loose index scan).
@@ -284,8 +307,8 @@ const (
 
 // statements are the above for one table. selectNone fails where a column is missing.
 type statements struct {
-	selectByKey, selectForClaim, selectForClaimNoWait, selectByRow, selectPage       statement
-	selectAll                                                                        statement
+	selectByKey, selectForClaim, selectForClaimNoWait, selectByRow, selectAll        statement
+	selectServices, selectIDs, selectStatuses, selectFirst                           statement
 	selectNone, lockDue, lockProbe, selectClaimed, selectVersions, selectDueServices statement
 	lockRow, updatePostpone                                                          statement
 	selectDead, lockDead, updateRevive                                               statement
@@ -302,8 +325,11 @@ func statementsFor(table string) statements {
 		selectForClaim:       in(selectRow + byKey + forUpdate),
 		selectForClaimNoWait: in(selectRow + byKey + forUpdate + noWait),
 		selectByRow:          in(selectRow + "WHERE id = :row"),
-		selectPage:           in(selectRow + page),
 		selectAll:            in(selectRow),
+		selectServices:       in(selectServices),
+		selectIDs:            in(selectIDs),
+		selectStatuses:       in(withoutSecrets.Replace(selectRow) + statuses),
+		selectFirst:          in(withoutSecrets.Replace(selectRow) + "ORDER BY id LIMIT 200"),
 		selectNone:           in(selectRow + "LIMIT 0"),
 		lockDue:              in(selectRow + lockDue),
 		lockProbe:            in(selectRow + lockProbe),

@@ -10,7 +10,7 @@ import (
 // TestCompile holds the statements against sqlx, which finds the names at every call.
 func TestCompile(t *testing.T) {
 	for _, named := range []string{
-		selectRow + byKey + forUpdate, selectRow + page, lockDue, byClaim, selectVersions,
+		selectRow + byKey + forUpdate, selectIDs, lockDue, byClaim, selectVersions,
 		updateClaim, updateSave, updateFail, updateRelease, insertNew, upsertPut, deleteRow,
 	} {
 		compiled := compile(named)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -80,17 +80,27 @@ func (a *accounts) expire(ctx context.Context) error {
 
 // read returns the rows, in the order of names.
 func (a *accounts) read(ctx context.Context, p *provider.Provider) ([]audit.Row, error) {
+	keys := make([]credentials.Key, len(a.names))
+	for i, name := range a.names {
+		keys[i] = credentials.Key{Service: a.service, Account: name}
+	}
+	all, err := a.store.GetAll(ctx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("read the rows: %w", err)
+	}
 	rows := make([]audit.Row, len(a.names))
-	for c, err := range a.store.List(ctx, a.service) {
-		if err != nil {
-			return nil, fmt.Errorf("read the rows: %w", err)
+	for i, found := range all {
+		if errors.Is(found.Err, credentials.ErrNotFound) {
+			continue
 		}
+		if found.Err != nil {
+			return nil, fmt.Errorf("read the rows: %w", found.Err)
+		}
+		c := found.Credential
 		refresh := c.RefreshToken.Reveal()
-		if i := slices.Index(a.names, c.Key.Account); i >= 0 {
-			rows[i] = audit.Row{
-				Token: wire.Fingerprint(c.AccessToken), Refresh: wire.Fingerprint(c.RefreshToken),
-				Serial: p.Serial(refresh), Newest: p.Current(c.Key.Account, refresh),
-			}
+		rows[i] = audit.Row{
+			Token: wire.Fingerprint(c.AccessToken), Refresh: wire.Fingerprint(c.RefreshToken),
+			Serial: p.Serial(refresh), Newest: p.Current(c.Key.Account, refresh),
 		}
 	}
 	return rows, nil
