@@ -129,24 +129,11 @@ func (c *cache) forgetWhenCollected(
 	}, collected)
 }
 
-// standing returns how many valid tokens the process holds, and how many calls are under way.
-func (c *cache) standing() (held, calls int) {
-	for _, found := range c.entries.Range {
-		source := found.(*entry).source.Value()
-		if source == nil {
-			continue
-		}
-		s := &source.slot
-		if token := s.held.Load(); token != nil && s.now() < token.expires {
-			held++
-		}
-		s.mu.Lock()
-		if s.call != nil {
-			calls++
-		}
-		s.mu.Unlock()
-	}
-	return held, calls
+// kept returns how many Sources the ring keeps.
+func (c *cache) kept() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.ring)
 }
 
 // busy reports whether a call of the Source is under way. A Source without one can be read from the

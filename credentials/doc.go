@@ -126,6 +126,13 @@
 // process may run one. [Service] says how far ahead tokens are due, how long a refresh token may
 // stay idle, and how much a keeper exchanges at the same time and per second.
 //
+// # Watched
+//
+// [Options].Observer is told when an exchange begins and ends, when callers have waited for one, and
+// when the store does not answer any more and answers again; [Manager.Stats] has the figures, and
+// the log a line for each exchange. Each exchange is told of by the process that makes it, so what
+// all processes are told adds up: a grant that died is counted once.
+//
 // # When things fail
 //
 //	event                         callers get                      consequence

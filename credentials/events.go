@@ -26,7 +26,7 @@ const (
 type events struct {
 	observer Observer
 	log      *boundedLog // of troubles
-	lines    *boundedLog // one of each exchange: a log of its own, so that it takes no trouble's place
+	lines    *boundedLog // of exchanges: a log of their own, so that they take no trouble's place
 
 	mu    sync.Mutex // guards the fields below
 	stats Stats
@@ -67,7 +67,8 @@ func (e *events) exchange(
 			s.TookOver++
 		}
 	})
-	given, observed := ctx, ctx // observed is written by the goroutine that tells, before it tells of the end
+	given = ctx
+	observed := ctx // by the goroutine that tells: written at the begin, read at the end
 	if f := e.observer.ExchangeBegan; f != nil {
 		told := make(chan struct{})
 		e.tell(func() {
@@ -86,7 +87,7 @@ func (e *events) exchange(
 	}
 	return given, func(info ExchangeInfo) {
 		e.count(func(s *Stats) { s.ended(info) })
-		e.line(ctx, info)
+		e.line(given, info)
 		if f := e.observer.ExchangeEnded; f != nil {
 			e.tell(func() { f(observed, info) })
 		}
@@ -99,7 +100,8 @@ func (e *events) line(ctx context.Context, info ExchangeInfo) {
 		return
 	}
 	args := []any{
-		"credential", info.Key.String(), "holder", info.Holder, "trigger", info.Trigger, "took", info.Took,
+		"credential", info.Key.String(), "holder", info.Holder,
+		"trigger", info.Trigger, "took", info.Took,
 	}
 	if info.Class != "" {
 		args = append(args, "class", info.Class)
@@ -154,8 +156,8 @@ func (e *events) tell(event func()) {
 	}
 }
 
-// run tells the events until there are none. An observer that panics, or ends the goroutine, is told
-// of the next event by another one.
+// run tells the events until there are none. An observer that panics, or ends the goroutine, is
+// told of the next event by another one.
 func (e *events) run() {
 	over := false
 	defer func() {

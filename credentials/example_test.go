@@ -2,8 +2,10 @@ package credentials_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -126,4 +128,44 @@ func ExampleManager_Close() {
 	// Output:
 	// keeper: context canceled
 	// manager: <nil>
+}
+
+// An observer is told of each exchange, and of each grant that died, for metrics of the program's own.
+// Package otelcredentials has one for OpenTelemetry.
+func ExampleObserver() {
+	ctx := context.Background()
+	alice := credentials.Key{Service: "github", Account: "alice"}
+	store := memstore.New()
+	if err := store.Put(ctx, alice, credentials.Grant{RefreshToken: credentials.NewSecret("revoked by alice")}); err != nil {
+		log.Fatal(err)
+	}
+	refuse := func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
+		return credentials.Grant{}, &credentials.RefreshError{Class: credentials.ClassDead, Code: "invalid_grant"}
+	}
+	services := credentials.Services{"github": {Refresher: credentials.RefresherFunc(refuse)}}
+	m, err := credentials.NewManager(store, services, &credentials.Options{
+		Observer: &credentials.Observer{
+			ExchangeEnded: func(_ context.Context, e credentials.ExchangeInfo) {
+				fmt.Println("exchange of", e.Key, e.Trigger, e.Outcome, e.Class)
+				if e.Outcome == credentials.OutcomeFailed && e.Class == credentials.ClassDead {
+					fmt.Println("ask", e.Key.Account, "to authorize again")
+				}
+			},
+		},
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := m.Token(ctx, alice); !errors.Is(err, credentials.ErrGrantDead) {
+		log.Fatal(err)
+	}
+	if err := m.Close(ctx); err != nil { // tells what is not told yet
+		log.Fatal(err)
+	}
+	fmt.Println(m.Stats().Dead)
+	// Output:
+	// exchange of github/alice expired failed dead
+	// ask alice to authorize again
+	// 1
 }

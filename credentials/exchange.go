@@ -254,7 +254,8 @@ func (x *exchange) saveLate(a *answer) {
 		return
 	}
 	late := &exchange{
-		engine: x.engine, service: x.service, claimed: x.claimed, trigger: x.trigger, answer: a, late: true,
+		engine: x.engine, service: x.service, claimed: x.claimed, trigger: x.trigger,
+		answer: a, late: true,
 	}
 	late.notStored = func(time.Duration, *snapshot, error) {} // nobody waits for it
 	x.warn(x.ctx, "an exchange succeeded after its deadline",

@@ -161,11 +161,11 @@ func (m *Manager) Source(key Key) (*Source, error) {
 	return m.sources.admit(unique.Make(key), m.engine), nil
 }
 
-// Stats returns what this process has done so far, and how it stands. It costs some milliseconds
-// for 100,000 tokens that are held, and can be published with package expvar as it is.
+// Stats returns what this process has done so far, and how it stands. It can be published with
+// package expvar as it is.
 func (m *Manager) Stats() Stats {
 	stats := m.events.figures()
-	stats.Held, stats.Calls = m.sources.standing()
+	stats.Cached = m.sources.kept()
 	stats.StoreDown = !m.health.answers()
 	return stats
 }

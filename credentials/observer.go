@@ -10,11 +10,11 @@ import (
 // Further ones may be added, which a program that does not set them does not notice.
 //
 // The functions of one manager are called one at a time, in the order of the events, in a goroutine
-// of their own: no lock is held, a function may call the manager, and no caller of the manager waits
-// for one, but for ExchangeBegan. A function that panics, or ends its goroutine, misses that event
-// alone; the panic is logged at error level, without its value. While a function does not return,
-// the next 10,000 events wait for it and those after them are lost ([Stats].EventsLost). Close gives
-// the events that wait a second.
+// of their own: no lock is held, a function may call the manager, and no caller of the manager
+// waits for one, but for ExchangeBegan. A function that panics, or ends its goroutine, misses that
+// event alone; the panic is logged at error level, without its value. While a function does not
+// return, the next 10,000 events wait for it and those after them are lost ([Stats].EventsLost).
+// Close gives the events that wait a second.
 //
 // No event holds a token. A revival of grants is no event of a manager: see [Revival].Each.
 type Observer struct {
@@ -25,9 +25,9 @@ type Observer struct {
 	// a tenth of a second at most.
 	ExchangeBegan func(ctx context.Context, e ExchangeInfo) context.Context
 
-	// ExchangeEnded: that exchange has ended, once for each that began. A grant died if e.Outcome is
-	// OutcomeFailed and e.Class is ClassDead: of all processes, the one that recorded the death gets
-	// that event.
+	// ExchangeEnded: that exchange has ended, once for each that began. A grant died if e.Outcome
+	// is OutcomeFailed and e.Class is ClassDead: of all processes, the one that recorded the death
+	// gets that event.
 	ExchangeEnded func(ctx context.Context, e ExchangeInfo)
 
 	// SavedLate: a success was saved though the exchange's time was over, since the provider
@@ -35,8 +35,8 @@ type Observer struct {
 	// process was paused or the store away for longer than the lease (ExchangeEnded follows).
 	SavedLate func(ctx context.Context, e ExchangeInfo)
 
-	// CallWaited: callers have waited for an exchange, of this process or of another, and have got a
-	// token or an error. ctx has the values of the context of the caller that began the call.
+	// CallWaited: callers have waited for an exchange, of this process or of another, and have got
+	// a token or an error. ctx has the values of the context of the caller that began the call.
 	CallWaited func(ctx context.Context, c CallInfo)
 
 	// StoreDown: the store does not answer, and one call at a time is tried from now on. The error
@@ -55,8 +55,8 @@ type ExchangeInfo struct {
 	Trigger Trigger   // why there is an exchange
 	Began   time.Time // when its lease was asked for, by this host's clock
 
-	// TookOver names the exchange whose lease this one took over, since its holder seemed dead. Zero:
-	// none.
+	// TookOver names the exchange whose lease this one took over, since its holder seemed dead.
+	// Zero: none.
 	TookOver Interruption
 
 	// The rest is zero in ExchangeBegan.
@@ -87,15 +87,15 @@ type Outcome string
 const (
 	OutcomeSaved      Outcome = "saved"      // a success is stored
 	OutcomeFailed     Outcome = "failed"     // a failure is stored
-	OutcomeUnsaved    Outcome = "unsaved"    // the manager was closed before the result could be stored
-	OutcomeSuperseded Outcome = "superseded" // the row has something later, and the result was dropped
+	OutcomeUnsaved    Outcome = "unsaved"    // the manager was closed before the result was stored
+	OutcomeSuperseded Outcome = "superseded" // the row has something later; the result was dropped
 	OutcomeReleased   Outcome = "released"   // nothing was presented, and the lease was given up
 )
 
 // CallInfo is a call that callers waited for, as an [Observer] learns of it.
 type CallInfo struct {
 	Key     Key
-	Holder  string        // of the exchange that they waited for; of the first, if there were several
+	Holder  string        // of the exchange that they waited for; of the first of several
 	Callers int           // how many they were
 	Took    time.Duration // since the first of them came
 	Err     error         // what they got; nil: a token

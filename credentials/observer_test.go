@@ -327,11 +327,12 @@ func TestObserverIsToldOfTheStore(t *testing.T) {
 }
 
 // The values of the caller's context reach the observer, and the observer's context the refresher,
-// without its end.
+// without its end, which would end a takeover's reads too.
 func TestObserverHandsAContextOn(t *testing.T) {
 	type own struct{}
 	inWorld(t, func(w *world) {
 		w.seed(alice, bob)
+		w.abandons(alice)
 		got := make(map[string]any)
 		p := w.start("P", func(s *setup) {
 			s.options.Observer = &credentials.Observer{
@@ -487,12 +488,12 @@ func TestStats(t *testing.T) {
 		p := w.start("P")
 		a := p.begins(alice)
 		p.begins(alice)
-		if got, want := p.Stats(), (credentials.Stats{Calls: 1, Exchanging: 1}); got != want {
+		if got, want := p.Stats(), (credentials.Stats{Calls: 1, Exchanging: 1, Cached: 1}); got != want {
 			w.Errorf("during the exchange got %+v, want %+v", got, want)
 		}
 		a.is("access-alice-1")
 		synctest.Wait()
-		want := credentials.Stats{Renewed: 1, Waits: 2, WaitTime: 2 * w.provider.latency, Held: 1}
+		want := credentials.Stats{Renewed: 1, Waits: 2, WaitTime: 2 * w.provider.latency, Cached: 1}
 		if got := p.Stats(); got != want {
 			w.Errorf("after the exchange got %+v, want %+v", got, want)
 		}
@@ -506,7 +507,7 @@ func TestStats(t *testing.T) {
 		w.provider.script = refusing(credentials.RefreshError{Class: credentials.ClassTransient, Code: "busy"})
 		time.Sleep(2 * time.Hour)
 		p.ask(bob).failed(credentials.ClassTransient)
-		if got := p.Stats(); got.Failed != 1 || got.Waits != 3 || got.Held != 0 {
+		if got := p.Stats(); got.Failed != 1 || got.Waits != 3 || got.Cached != 2 {
 			w.Errorf("after a failure got %+v", got)
 		}
 	})

@@ -88,7 +88,9 @@ func (r *refresh) settle(token Token, err error, goOn bool) {
 // tellWait tells of the call's callers if they have waited for an exchange.
 func (r *refresh) tellWait(c *call) {
 	r.slot.mu.Lock()
-	info := CallInfo{Key: r.slot.key, Holder: r.awaited, Callers: c.waiting, Took: r.since(c.since), Err: c.err}
+	info := CallInfo{
+		Key: r.slot.key, Holder: r.awaited, Callers: c.waiting, Took: r.since(c.since), Err: c.err,
+	}
 	r.slot.mu.Unlock()
 	if info.Callers > 0 && info.Holder != "" {
 		r.events.callWaited(r.values, info)
@@ -434,7 +436,8 @@ func (r *refresh) claimTogether(ctx context.Context) (reading, error) {
 func (r *refresh) exchange(ctx context.Context, c reading) (Token, error) {
 	r.awaited = cmp.Or(r.awaited, r.opts.Holder)
 	x := &exchange{
-		engine: r.engine, service: *r.service, claimed: c, trigger: r.trigger(c), notStored: r.notStored,
+		engine: r.engine, service: *r.service, claimed: c, trigger: r.trigger(c),
+		notStored: r.notStored,
 	}
 	result := x.run(ctx)
 	r.waitAnew()

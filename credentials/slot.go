@@ -208,8 +208,10 @@ func (s *slot) join(invalidated Token, wait bool, start func(*call)) *call {
 			return c
 		}
 		s.call = c
+		s.events.count(func(f *Stats) { f.Calls++ })
 		go func() {
 			defer s.inflight.Done()
+			defer s.events.count(func(f *Stats) { f.Calls-- })
 			start(c)
 		}()
 	}

@@ -22,13 +22,14 @@ type Stats struct {
 	EventsLost    int // events that the [Observer] was not told of, since it did not return
 
 	// How things stand now.
-	Held       int  // valid tokens that the process holds
+	Cached     int  // credentials whose tokens the process keeps, see Options.CacheSize
 	Calls      int  // credentials that a goroutine reads, waits for or renews
 	Exchanging int  // exchanges under way, or whose result is not stored yet
 	StoreDown  bool // the store does not answer, and one call at a time is tried
 }
 
-// KeeperStats are the figures of a keeper for one service. The exchanges are among those of [Stats].
+// KeeperStats are the figures of a keeper for one service. The exchanges are among those of
+// [Stats].
 type KeeperStats struct {
 	Renewed int // exchanges that brought a token, which is stored
 	Failed  int // exchanges that failed, to be tried again when the back-off in the row is over

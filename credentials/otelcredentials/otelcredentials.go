@@ -22,18 +22,20 @@
 //	latchkey.store.outages      counter                                   outages of the store
 //	latchkey.store.available    gauge                                     1, or 0 during an outage
 //
-// The attributes are latchkey.service, latchkey.trigger ([credentials.Trigger]) and latchkey.outcome
-// ([credentials.Outcome]). The attribute error.type is that of the semantic conventions: of a failed
-// exchange its class (dead, transient, unknown), of another error "_OTHER"; without a failure it is
-// absent. No metric has an account: a time series for each would be too many.
+// The attributes are latchkey.service, latchkey.trigger ([credentials.Trigger]) and
+// latchkey.outcome ([credentials.Outcome]). The attribute error.type is that of the semantic
+// conventions: of a failed exchange its class (dead, transient, unknown), of another error
+// "_OTHER"; without a failure it is absent. No metric has an account: a time series for each would
+// be too many.
 //
 // Spans: each exchange has one, from the request for its lease until its result is stored, with the
 // name "exchange" and the service. The requests of the refresher are its children, if the refresher
 // passes its context on. Where callers wait, the span is a child of the span of the caller that
 // began the call. An exchange ahead of expiry, which nobody waits for, has a trace of its own, with
 // a link to that span. Beside the metrics' attributes a span has latchkey.holder, latchkey.claim
-// (the claim's ID, which differs for each exchange), latchkey.took_over of a dead holder's name, and
-// where [Options] asks for it latchkey.account. The status of a failed one has its error's text.
+// (the claim's ID, which differs for each exchange), latchkey.took_over of a dead holder's name,
+// and where [Options] asks for it latchkey.account. The status of a failed one has its class and
+// code or, where the account is asked for, the error's text.
 //
 // No secret and no response body of a provider stands in any of them.
 package otelcredentials
@@ -63,7 +65,8 @@ type Options struct {
 	// TracerProvider has the spans. Nil: otel.GetTracerProvider().
 	TracerProvider trace.TracerProvider
 
-	// Accounts gives spans the attribute latchkey.account. Names of accounts may be personal data.
+	// Accounts gives spans the attribute latchkey.account, and those that failed the error's text,
+	// which names the account. Names of accounts may be personal data.
 	Accounts bool
 }
 
@@ -112,12 +115,14 @@ type telemetry struct {
 // makeInstruments makes the instruments, or returns all errors of the meter.
 func (t *telemetry) makeInstruments(m metric.Meter) error {
 	var all [7]error
-	// In seconds, as the semantic conventions have it for requests, and on to the length of a lease.
+	// In seconds, as the semantic conventions have it for requests, and on to the length of a
+	// lease.
 	buckets := metric.WithExplicitBucketBoundaries(
 		0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 15, 30, 60)
 	t.exchanges, all[0] = m.Int64Counter("latchkey.exchanges", metric.WithUnit("{exchange}"),
 		metric.WithDescription("Exchanges that have ended."))
-	t.duration, all[1] = m.Float64Histogram("latchkey.exchange.duration", metric.WithUnit("s"), buckets,
+	t.duration, all[1] = m.Float64Histogram("latchkey.exchange.duration",
+		metric.WithUnit("s"), buckets,
 		metric.WithDescription("Time that the provider took for an exchange."))
 	t.takeovers, all[2] = m.Int64Counter("latchkey.takeovers", metric.WithUnit("{exchange}"),
 		metric.WithDescription("Exchanges under the lease of a holder that seemed dead."))
@@ -138,8 +143,8 @@ func service(key credentials.Key) attribute.KeyValue {
 
 func errorType(of string) attribute.KeyValue { return attribute.String("error.type", of) }
 
-// spanKey is where a context has the exchange's span. Without the key, the context's span is not the
-// exchange's and must not be ended.
+// spanKey is where a context has the exchange's span. Without the key, the context's span is not
+// the exchange's and must not be ended.
 type spanKey struct{}
 
 func spanOf(ctx context.Context) (span trace.Span, ok bool) {
@@ -161,7 +166,9 @@ func (t *telemetry) exchangeBegan(ctx context.Context, e credentials.ExchangeInf
 		t.takeovers.Add(ctx, 1, metric.WithAttributes(service(e.Key)))
 		attributes = append(attributes, attribute.String("latchkey.took_over", e.TookOver.By))
 	}
-	start := []trace.SpanStartOption{trace.WithTimestamp(e.Began), trace.WithAttributes(attributes...)}
+	start := []trace.SpanStartOption{
+		trace.WithTimestamp(e.Began), trace.WithAttributes(attributes...),
+	}
 	if e.Trigger == credentials.TriggerDue || e.Trigger == credentials.TriggerKeeper {
 		start = append(start, trace.WithNewRoot())
 		if caller := trace.SpanContextFromContext(ctx); caller.IsValid() {
@@ -174,7 +181,8 @@ func (t *telemetry) exchangeBegan(ctx context.Context, e credentials.ExchangeInf
 
 func (t *telemetry) exchangeEnded(ctx context.Context, e credentials.ExchangeInfo) {
 	outcome := attribute.String("latchkey.outcome", string(e.Outcome))
-	attributes := []attribute.KeyValue{service(e.Key), attribute.String("latchkey.trigger", string(e.Trigger))}
+	trigger := attribute.String("latchkey.trigger", string(e.Trigger))
+	attributes := []attribute.KeyValue{service(e.Key), trigger}
 	failed := e.Outcome == credentials.OutcomeFailed || e.Outcome == credentials.OutcomeUnsaved
 	if failed {
 		attributes = append(attributes, failure(e.Err))
@@ -190,9 +198,23 @@ func (t *telemetry) exchangeEnded(ctx context.Context, e credentials.ExchangeInf
 	span.SetAttributes(outcome)
 	if failed {
 		span.SetAttributes(failure(e.Err))
-		span.SetStatus(codes.Error, e.Err.Error())
+		span.SetStatus(codes.Error, t.description(e))
 	}
 	span.End(trace.WithTimestamp(e.Ended))
+}
+
+// description describes the failure. The text of its error names the account.
+func (t *telemetry) description(e credentials.ExchangeInfo) string {
+	var refused *credentials.RefreshError
+	switch {
+	case t.accounts:
+		return e.Err.Error()
+	case errors.As(e.Err, &refused) && refused.Code != "":
+		return string(refused.Class) + " (" + refused.Code + ")"
+	case e.Class != "":
+		return string(e.Class)
+	}
+	return string(e.Outcome)
 }
 
 // failure is the attribute of an error: its class if it has one.

@@ -42,6 +42,7 @@ var (
 type rig struct {
 	*testing.T
 	*credentials.Manager
+	opts   otelcredentials.Options
 	db     *memstore.Store
 	store  *testkit.Store
 	reader *sdkmetric.ManualReader
@@ -56,7 +57,10 @@ type rig struct {
 func inRig(t *testing.T, opts otelcredentials.Options, test func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{T: t, db: memstore.New(), reader: sdkmetric.NewManualReader(), spans: tracetest.NewInMemoryExporter()}
+		r := &rig{
+			T: t, opts: opts, db: memstore.New(),
+			reader: sdkmetric.NewManualReader(), spans: tracetest.NewInMemoryExporter(),
+		}
 		r.store = testkit.NewStore(r.db)
 		tracers := sdktrace.NewTracerProvider(sdktrace.WithSyncer(r.spans))
 		r.tracer = tracers.Tracer("test")
@@ -94,7 +98,8 @@ func inRig(t *testing.T, opts otelcredentials.Options, test func(r *rig)) {
 
 func secret(s string) credentials.Secret { return credentials.NewSecret(mark + "-" + s) }
 
-// silent fails the test if a secret stands in anything that was collected.
+// silent fails the test if a secret stands in anything that was collected, or an account that was
+// not asked for.
 func (r *rig) silent() {
 	r.Helper()
 	var all metricdata.ResourceMetrics
@@ -112,6 +117,9 @@ func (r *rig) silent() {
 		}
 		if text := leak.Printed(v, mark); text != "" {
 			r.Errorf("%T shows a secret: %s", v, text)
+		}
+		if text := leak.Reached(v, alice.Account); text != "" && !r.opts.Accounts {
+			r.Errorf("%T names the account, which was not asked for: %q", v, text)
 		}
 	}
 }
@@ -221,6 +229,7 @@ func is(t *testing.T, got, want map[string]string) {
 func TestExchangeOnDemand(t *testing.T) {
 	inRig(t, otelcredentials.Options{}, func(r *rig) {
 		r.put(alice)
+		r.store.After(testkit.Claim, testkit.Delay(100*time.Millisecond))
 		began := time.Now()
 		ctx, request := r.tracer.Start(r.Context(), "request")
 		r.mustToken(ctx, alice)
@@ -234,7 +243,7 @@ func TestExchangeOnDemand(t *testing.T) {
 		if r.presented[0].SpanID() != span.SpanContext.SpanID() {
 			r.Error("the refresher's context does not have the exchange's span")
 		}
-		if span.Status.Code != codes.Unset || !span.StartTime.Equal(began) || span.EndTime.Sub(began) != 200*time.Millisecond {
+		if span.Status.Code != codes.Unset || !span.StartTime.Equal(began) || span.EndTime.Sub(began) != 300*time.Millisecond {
 			r.Errorf("got the status %v, from %v to %v", span.Status, span.StartTime, span.EndTime)
 		}
 		is(t, attributes(t, span), map[string]string{
@@ -243,9 +252,23 @@ func TestExchangeOnDemand(t *testing.T) {
 		r.has(
 			"latchkey.exchanges{latchkey.outcome=saved,latchkey.service=github,latchkey.trigger=expired} 1",
 			"latchkey.exchange.duration{latchkey.service=github,latchkey.trigger=expired} 1: 0.2",
-			"latchkey.wait.duration{latchkey.service=github} 1: 0.2",
+			"latchkey.wait.duration{latchkey.service=github} 1: 0.3",
 			"latchkey.store.available{} 1",
 		)
+	})
+}
+
+// Where the accounts are asked for, the status has the error's text.
+func TestExchangeThatFailsWithAccounts(t *testing.T) {
+	inRig(t, otelcredentials.Options{Accounts: true}, func(r *rig) {
+		r.put(alice)
+		r.refresh = func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
+			return credentials.Grant{}, fmt.Errorf("a provider's answer with %s", mark)
+		}
+		_, err := r.Token(r.Context(), alice)
+		if span := r.exchanges(1)[0]; err == nil || span.Status.Description != err.Error() {
+			r.Errorf("got error %v and status %v", err, span.Status)
+		}
 	})
 }
 
@@ -283,11 +306,12 @@ func TestExchangeThatFails(t *testing.T) {
 	for _, test := range []struct {
 		err  error
 		want string
+		text string // of the status
 	}{
 		{&credentials.RefreshError{
 			Class: credentials.ClassDead, Code: "invalid_grant", Reason: "of " + mark + "-seed", Err: errors.New("body: " + mark),
-		}, "dead"},
-		{fmt.Errorf("a provider's answer with %s", mark), "unknown"},
+		}, "dead", "dead (invalid_grant)"},
+		{fmt.Errorf("a provider's answer with %s", mark), "unknown", "unknown"},
 	} {
 		inRig(t, otelcredentials.Options{}, func(r *rig) {
 			r.put(alice)
@@ -296,7 +320,7 @@ func TestExchangeThatFails(t *testing.T) {
 			}
 			_, err := r.Token(r.Context(), alice)
 			span := r.exchanges(1)[0]
-			if err == nil || span.Status.Code != codes.Error || !strings.Contains(span.Status.Description, test.want) {
+			if err == nil || span.Status != (sdktrace.Status{Code: codes.Error, Description: test.text}) {
 				r.Errorf("got error %v and status %v", err, span.Status)
 			}
 			if got := attributes(t, span); got["error.type"] != test.want || got["latchkey.outcome"] != "failed" {
@@ -326,10 +350,10 @@ func TestRareEvents(t *testing.T) {
 			r.Errorf("got the attributes %v", got)
 		}
 
-		r.store.After(testkit.Claim, testkit.Once(testkit.Delay(4*time.Second)))
+		r.store.After(testkit.Claim, testkit.Once(testkit.Delay(17*time.Second)))
 		r.store.Before(testkit.Save, testkit.Once(testkit.Delay(40*time.Second)))
 		r.mustToken(r.Context(), bob)
-		if events := r.exchanges(2)[1].Events; len(events) != 1 || events[0].Name != "saved late" {
+		if events := r.exchanges(3)[2].Events; len(events) != 1 || events[0].Name != "saved late" {
 			r.Errorf("got the events %v", events)
 		}
 
@@ -340,6 +364,8 @@ func TestRareEvents(t *testing.T) {
 		}
 		lines := r.metrics()
 		for _, want := range []string{
+			"latchkey.exchanges{latchkey.outcome=released,latchkey.service=github,latchkey.trigger=expired} 1",
+			"latchkey.exchange.duration{latchkey.service=github,latchkey.trigger=expired} 2: 0.4",
 			"latchkey.takeovers{latchkey.service=github} 1",
 			"latchkey.late_saves{latchkey.service=github} 1",
 			"latchkey.store.outages{} 1",
