@@ -129,6 +129,12 @@ func TestObserverIsToldOfExchanges(t *testing.T) {
 		q.report(alice, q.mustGet(alice)).is("access-alice-3")
 		ofQ.are(append(pair("alice by Q, invalidated", "saved 200ms"), "1 waited for alice by Q for 200ms: error false")...)
 
+		time.Sleep(20 * time.Minute)
+		if _, err := q.TokenFor(w.Context(), alice, 90*time.Minute); err != nil {
+			w.Error(err)
+		}
+		ofQ.are(append(pair("alice by Q, early", "saved 200ms"), "1 waited for alice by Q for 200ms: error false")...)
+
 		stop := q.keeps()
 		time.Sleep(100 * time.Minute)
 		stop()
