@@ -52,9 +52,9 @@ func printed(t *testing.T) map[string]any {
 	for name, v := range map[string]any{
 		"Batch": new(credentials.Batch), "Claim": new(credentials.Claim), "Class": new(credentials.Class),
 		"Credential": new(credentials.Credential), "Failure": new(credentials.Failure), "Fence": new(credentials.Fence),
-		"CallInfo": new(credentials.CallInfo), "ExchangeInfo": new(credentials.ExchangeInfo),
+		"CallInfo": new(credentials.CallInfo), "Condition": new(credentials.Condition), "ExchangeInfo": new(credentials.ExchangeInfo),
 		"Found": new(credentials.Found), "Observer": new(credentials.Observer),
-		"Outcome": new(credentials.Outcome), "Stats": new(credentials.Stats), "Trigger": new(credentials.Trigger),
+		"Outcome": new(credentials.Outcome), "Stats": new(credentials.Stats), "Status": new(credentials.Status), "Trigger": new(credentials.Trigger),
 		"Grant": new(credentials.Grant), "Instant": new(credentials.Instant),
 		"Interruption": new(credentials.Interruption), "KeeperOptions": new(credentials.KeeperOptions),
 		"KeeperStats": new(credentials.KeeperStats), "Key": new(credentials.Key), "Lease": new(credentials.Lease),
@@ -151,7 +151,7 @@ func TestPrintedTexts(t *testing.T) {
 		want  string
 	}{
 		{grant, "{AccessToken:[redacted] RefreshToken: Lifetime:1h0m0s RefreshLifetime:0s Extra:map[]}"},
-		{values["Service"], "credentials.Service{Refresher:credentials_test.careless Replay:0 DefaultLifetime:0s "},
+		{values["Service"], "credentials.Service{Refresher:credentials_test.careless ClientCredentials:false Replay:0 DefaultLifetime:0s "},
 		{credentials.Service{}, "credentials.Service{Refresher:<nil> "},
 		{values["Services"], "credentials.Services[github]"},
 		{many, "tenant-000019 and 99980 more]"},
