@@ -178,6 +178,7 @@ func TestStatusErrors(t *testing.T) {
 		cost := p.costs()
 		fails(ctx, alice, context.Canceled)
 		fails(ctx, alice, errOrdinary)
+		synctest.Wait()
 		cost(0)
 
 		p.store.Before(testkit.Get, testkit.Hang)
