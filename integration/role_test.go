@@ -21,6 +21,7 @@ import (
 // roles are the processes that tests need.
 var roles = map[string]process.Role{
 	"asker":     askOn,
+	"client":    doWork(useAPI),
 	"container": keepContainer,
 	"migrator":  doWork(migrateOnce),
 	"putter":    doWork(putMany),
@@ -41,10 +42,13 @@ func openDSN(dsn string, connections int) (*sql.DB, error) {
 	return db, nil
 }
 
-// work is the work of a migrator or a putter, on DSN.
+// work is the work of a migrator, a putter or a client, on DSN.
 type work struct {
 	DSN  string
-	Puts int
+	Puts int // of a putter
+
+	URL     string // of the API that a client uses
+	Callers int    // of a client
 }
 
 // inProcesses runs n processes in that role and fails the test unless all of them succeed. They

@@ -64,8 +64,20 @@ func (a *API) Revocations() int {
 	return a.revoked
 }
 
-// ServeHTTP implements [http.Handler]: it answers with the body of the request.
+// TokenPath is where the API's server has the provider's token endpoint (RFC 6749 section 3.2).
+const TokenPath = "/token"
+
+// doneHeader is in the answer to a caller that has nothing more to ask.
+const doneHeader = "Done"
+
+// ServeHTTP implements [http.Handler]: the API answers with the body of the request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == TokenPath {
+		grant, _ := a.Refresh(r.Context(), credentials.RefreshInput{})
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"token_type": "Bearer", "expires_in": 3600, "access_token": %q}`, grant.AccessToken.Reveal())
+		return
+	}
 	body, err := io.ReadAll(r.Body)
 	var caller int
 	_, err2 := fmt.Sscan(r.URL.Query().Get("caller"), &caller)
@@ -77,6 +89,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="api", error="invalid_token"`)
 		http.Error(w, "the token was revoked", http.StatusUnauthorized)
 		return
+	}
+	if a.done(caller) {
+		w.Header().Set(doneHeader, "true")
 	}
 	_, _ = w.Write(body)
 }
@@ -114,10 +129,8 @@ func (a *API) Storm(ctx context.Context, url string, clients ...*http.Client) er
 	var callers sync.WaitGroup
 	for caller := range a.callers {
 		callers.Go(func() {
-			for n := 0; !a.done(caller) && ctx.Err() == nil; n++ {
-				if err := call(ctx, clients[caller%len(clients)], url, caller, n); err != nil {
-					end(err)
-				}
+			if err := Use(ctx, clients[caller%len(clients)], url, caller); err != nil {
+				end(err)
 			}
 		})
 	}
@@ -125,8 +138,20 @@ func (a *API) Storm(ctx context.Context, url string, clients ...*http.Client) er
 	return context.Cause(ctx)
 }
 
-// call sends one request, every other one with a body.
-func call(ctx context.Context, client *http.Client, url string, caller, n int) error {
+// Use has one caller send requests to the API at that URL, until it has revoked its tokens or ctx
+// ends. The error tells of the first answer that is no 200, or has not the request's body. Each
+// caller has a number of its own, in whatever process.
+func Use(ctx context.Context, client *http.Client, url string, caller int) error {
+	for n := 0; ctx.Err() == nil; n++ {
+		if done, err := call(ctx, client, url, caller, n); done || err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// call sends one request, every other one with a body, and reports whether it is the last.
+func call(ctx context.Context, client *http.Client, url string, caller, n int) (done bool, err error) {
 	var body string
 	method := http.MethodGet
 	if n%2 == 1 {
@@ -134,16 +159,16 @@ func call(ctx context.Context, client *http.Client, url string, caller, n int) e
 	}
 	req, err := http.NewRequestWithContext(ctx, method, fmt.Sprint(url, "?caller=", caller), strings.NewReader(body))
 	if err != nil {
-		return err
+		return false, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return false, err
 	}
 	got, err := io.ReadAll(resp.Body)
 	err = errors.Join(err, resp.Body.Close())
 	if resp.StatusCode != http.StatusOK || string(got) != body {
 		err = errors.Join(err, fmt.Errorf("request %d of caller %d: status %d, body %q", n, caller, resp.StatusCode, got))
 	}
-	return err
+	return resp.Header.Get(doneHeader) != "", err
 }
