@@ -55,6 +55,20 @@ func TestInvalidateOfAnOldToken(t *testing.T) {
 	})
 }
 
+// The token that is reported is newer than the one that the process holds: that one is no answer.
+func TestInvalidateOfATokenNewerThanTheOneHeld(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.anHour(alice)
+		p, q := w.start("P"), w.start("Q")
+		q.mustGet(alice)
+		w.put(alice, credentials.Grant{AccessToken: secret("newer"), RefreshToken: secret("seed"), Lifetime: time.Hour})
+		newer := p.mustGet(alice)
+		q.report(alice, newer).is("access-alice-1")
+		p.report(alice, newer).is("access-alice-1")
+		w.presented(1)
+	})
+}
+
 // A call that began before the report does not know of it, and its failure is not the reporters'
 // either: another call follows.
 func TestInvalidateDuringARecheck(t *testing.T) {

@@ -80,6 +80,9 @@ func (s *slot) turnDown(token *Token) (held *snapshot, newer bool) {
 	switch {
 	case held == nil:
 		return nil, false
+	case held.token.olderThan(*token): // another process's: what is held is out of date
+		s.held.CompareAndSwap(held, nil)
+		return nil, false
 	case !held.token.is(*token):
 		return held, true
 	}
