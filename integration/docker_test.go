@@ -167,6 +167,7 @@ func runContainer(ctx context.Context) (dsn string, remove func() error, err err
 		ContainerRequest: testcontainers.ContainerRequest{
 			Image:        image(),
 			Env:          map[string]string{"MYSQL_ROOT_PASSWORD": config.Passwd},
+			Cmd:          []string{"--max-connections=500"}, // many tests have a pool at the same time
 			ExposedPorts: []string{"3306/tcp"},
 			WaitingFor:   sqlPing{config, ctx},
 		},

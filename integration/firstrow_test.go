@@ -3,6 +3,7 @@ package integration_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,7 +29,7 @@ func TestFirstRowAtOnce(t *testing.T) {
 		all := make([]*credentials.Manager, managers)
 		for i := range all {
 			m, err := credentials.NewManager(newStore(t, s.open(t, database, interpolated)),
-				credentials.Services{"robot": service}, nil)
+				credentials.Services{"robot": service}, &credentials.Options{Logger: slog.New(slog.DiscardHandler)})
 			must(t, err)
 			all[i] = m
 			t.Cleanup(func() { succeeds(t, "Close", m.Close(bounded(t))) })

@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds every wait.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // bounded is a context in which a call of the test has to end. It is not the test's own, which has
 // ended when cleanups run.

@@ -97,7 +97,7 @@ func TestDeadlock(t *testing.T) {
 		w := &wire{}
 		db := s.openWire(t, st.database, "", w)
 		answers := ask(bounded(t), st.manager(newStore(t, db),
-			credentials.Options{StoreTimeout: patience / 2, Lease: time.Minute}), 1)
+			credentials.Options{StoreTimeout: patience / 2, Lease: 4 * patience}), 1)
 		blocked(t, s, st.database)
 		if _, err := other.Exec(lockAliceByKey); err != nil {
 			t.Fatalf("the other program's transaction was ended in place of the claim's: %v", err)

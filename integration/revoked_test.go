@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -44,7 +45,8 @@ func useAPI(ctx context.Context, w work, db *sql.DB) (err error) {
 		return err
 	}
 	service := credentials.Service{Refresher: refresherAt(w.URL + api.TokenPath), MinTokenAge: time.Nanosecond}
-	m, err := credentials.NewManager(store, credentials.Services{alice.Service: service}, nil)
+	m, err := credentials.NewManager(store, credentials.Services{alice.Service: service},
+		&credentials.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

@@ -177,7 +177,7 @@ func token(t testing.TB, m *credentials.Manager) (a got) {
 }
 
 // soon is when a caller must have its error, whose store has a second to answer.
-const soon = 15 * time.Second
+const soon = 25 * time.Second
 
 // hurried are options under which callers learn soon that the store is gone.
 var hurried = credentials.Options{StoreTimeout: time.Second}
