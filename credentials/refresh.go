@@ -58,8 +58,8 @@ func (r *refresh) run(ctx context.Context) {
 		return
 	}
 	// Nobody is told, since the token is still good. A store that is known to be away is told of
-	// once for all, and a token that is too young is its reporter's business.
-	if !errors.Is(err, errNotAsked) && !errors.Is(err, errTooYoung) {
+	// once for all, and a token that is too young or lives too shortly is its caller's business.
+	if !errors.Is(err, errNotAsked) && !errors.Is(err, errTooYoung) && !errors.Is(err, ErrShortLived) {
 		text := "renewal ahead of expiry failed"
 		if r.now() < held.quiet {
 			text = "a look at a token that is held failed"
