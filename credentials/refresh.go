@@ -196,7 +196,7 @@ func (r *refresh) advance(ctx context.Context, c reading) (Token, error) {
 	case StateDead, StateBackingOff:
 		return r.stillGood(c), c.refreshError(c.Failure.By, nil)
 	}
-	if r.turnedDown(c) && c.lifetime() < r.life {
+	if r.life > 0 && r.turnedDown(c) && c.lifetime() < r.life {
 		return r.stillGood(c), r.about(fmt.Errorf("%w: asked for %v of %v", ErrShortLived, r.life, c.lifetime()))
 	}
 	if err := r.findService(ctx); err != nil {
