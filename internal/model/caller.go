@@ -97,11 +97,13 @@ func (c *caller) tookTooLong(now time.Time) {
 	}
 	calm := later(later(w.troubled, c.a.troubled), later(c.by.lastTrouble(c.a), w.began.Add(-afterwards))).Add(afterwards)
 	well := 2*w.plan.Latency + 2*w.plan.Saving + 2*c.a.longest + 3*time.Second
-	if c.leased {
-		well += 2*grace + time.Second // it may be a lease that was left
-		if !w.clocks.back.IsZero() {
-			well += lease // which began in the future, and is counted in whole
-		}
+	// It may be a lease that was left. By a clock that was set back, a failure may have come before
+	// the interruption that it followed, and its holder be given the time to save.
+	if c.leased || !w.clocks.back.IsZero() {
+		well += 2*grace + time.Second
+	}
+	if c.leased && !w.clocks.back.IsZero() {
+		well += lease // which began in the future, and is counted in whole
 	}
 	if took > well && c.start.After(calm) && !w.plan.futile() {
 		w.breaks(broken("where all is well, a caller gets its token soon", "%s waits for %v", c.by.name, took))

@@ -163,7 +163,7 @@ func (w *world) shows(ctx context.Context, p *process, a *account, in credential
 // been used up.
 func (w *world) again(earlier, shown *presentation) {
 	w.Replays++
-	known := !earlier.known.IsZero() && earlier.known.Before(shown.claim.at)
+	known := !earlier.known.IsZero() && !earlier.known.After(shown.claim.at) // a claim may follow at once
 	succeeded := !earlier.granted.AccessToken.IsZero()
 	switch {
 	case known && succeeded && w.plan.Provider != Keeps:

@@ -134,7 +134,8 @@ func (w *world) claimed(v view, a *account, before cell, o op, late bool) {
 	token := a.committed[before.token]
 	if token != nil && token.expires.After(clock) && !w.clocks.back.After(token.at) {
 		early = token.due.Sub(clock)
-		if id := (credentials.TokenID{Row: before.row, Version: before.tokenOf}); early > 0 && o.claim.Invalidated == id {
+		due, _ := before.due.reached(span{clock, clock}) // a lease that was given up leaves it due
+		if id := (credentials.TokenID{Row: before.row, Version: before.tokenOf}); early > 0 && !due && o.claim.Invalidated == id {
 			w.forced(p, a, before, clock)
 		}
 		if a.turnedDown[before.token] {
