@@ -20,6 +20,7 @@ type caller struct {
 
 	start  time.Time
 	leased bool          // a lease stood in the row when it asked
+	owed   bool          // an exchange had been interrupted then, whose holder may not have had its time to save
 	paused time.Duration // of its process before
 	void   bool          // its process was killed
 	done   bool
@@ -35,7 +36,7 @@ func (w *world) ask(p *process, a *account, turnedDown got, within time.Duration
 	now := time.Now()
 	c := &caller{
 		by: p, a: a, turnedDown: turnedDown.Value.Reveal(), gotAt: turnedDown.at,
-		start: now, leased: a.cell.lease.id != "", paused: p.paused(),
+		start: now, leased: a.cell.lease.id != "", owed: a.cell.interrupted != "", paused: p.paused(),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	if within > 0 {
@@ -97,9 +98,8 @@ func (c *caller) tookTooLong(now time.Time) {
 	}
 	calm := later(later(w.troubled, c.a.troubled), later(c.by.lastTrouble(c.a), w.began.Add(-afterwards))).Add(afterwards)
 	well := 2*w.plan.Latency + 2*w.plan.Saving + 2*c.a.longest + 3*time.Second
-	// It may be a lease that was left. By a clock that was set back, a failure may have come before
-	// the interruption that it followed, and its holder be given the time to save.
-	if c.leased || !w.clocks.back.IsZero() {
+	// It may be a lease that was left, or one that took another's place and was given up.
+	if c.leased || c.owed {
 		well += 2*grace + time.Second
 	}
 	if c.leased && !w.clocks.back.IsZero() {
