@@ -163,14 +163,15 @@ func (w *world) shows(ctx context.Context, p *process, a *account, in credential
 // been used up.
 func (w *world) again(earlier, shown *presentation) {
 	w.Replays++
-	known := !earlier.known.IsZero() && !earlier.known.After(shown.claim.at) // a claim may follow at once
+	known := !earlier.known.IsZero() && earlier.known.Before(shown.claim.at)
+	unknown := earlier.known.IsZero() || earlier.known.After(shown.claim.at) // neither: at the same moment
 	succeeded := !earlier.granted.AccessToken.IsZero()
 	switch {
 	case known && succeeded && w.plan.Provider != Keeps:
 		w.breaks(broken("one exchange per expiry: what was used and replaced is not presented again", "%s", shown.refresh))
-	case !known && w.plan.Replay == credentials.NeverReplay:
+	case unknown && w.plan.Replay == credentials.NeverReplay:
 		w.breaks(broken("a service that never replays: what may have been used is not presented again", "%s", shown.refresh))
-	case !known && !earlier.unknown && !w.excused(earlier.claim, shown.at):
+	case unknown && !earlier.unknown && !w.excused(earlier.claim, shown.at):
 		w.breaks(broken("one exchange per expiry: presented again for no reason", "%s, by %s and %s", shown.refresh, earlier.by.name, shown.by.name))
 	}
 }
