@@ -59,21 +59,16 @@ func (s *Store) now() time.Time { return time.Now().Add(s.ahead) }
 // once. An error that wraps [credentials.ErrInvalidKey] or [credentials.ErrInvalidGrant] says that
 // nothing was written.
 func (s *Store) Put(ctx context.Context, key credentials.Key, grant credentials.Grant) error {
-	key, err := check(ctx, key)
-	if err != nil {
-		return err
-	}
-	if err := grant.Validate(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.put(key, grant)
-	return nil
+	return s.put(ctx, key, grant, true)
 }
 
 // Ensure implements [credentials.Store].
 func (s *Store) Ensure(ctx context.Context, key credentials.Key, grant credentials.Grant) error {
+	return s.put(ctx, key, grant, false)
+}
+
+// put stores the grant, in place of one that is there only if replace is true.
+func (s *Store) put(ctx context.Context, key credentials.Key, grant credentials.Grant, replace bool) error {
 	key, err := check(ctx, key)
 	if err != nil {
 		return err
@@ -83,15 +78,10 @@ func (s *Store) Ensure(ctx context.Context, key credentials.Key, grant credentia
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, exists := s.ids[key]; !exists {
-		s.put(key, grant)
-	}
-	return nil
-}
-
-// put stores a grant that is valid, with mu held.
-func (s *Store) put(key credentials.Key, grant credentials.Grant) {
 	r := s.rows[s.ids[key]]
+	if r != nil && !replace {
+		return nil
+	}
 	if r == nil {
 		s.last++
 		r = &row{key: key, id: s.last, epoch: s.made}
@@ -109,6 +99,7 @@ func (s *Store) put(key credentials.Key, grant credentials.Grant) {
 	r.refreshed = refreshed{took: r.refreshed.took}
 	r.version++
 	r.tokenVersion = r.version
+	return nil
 }
 
 // Delete removes the credential; a later Put makes a new row. The error wraps
