@@ -71,21 +71,25 @@ func (s *Source) start(ctx context.Context) func(*call) {
 
 // TokenFor is [Manager.TokenFor] for this credential.
 func (s *Source) TokenFor(ctx context.Context, life time.Duration) (Token, error) {
-	for {
+	for renewed := false; ; {
 		token, err := s.Token(ctx)
-		if err != nil || token.lives(life) {
+		switch {
+		case err != nil || token.lives(life):
 			return token, err
+		case renewed: // another exchange would bring no more
+			return Token{}, fmt.Errorf("token of %s: %w: asked for %v", s.slot.key, ErrShortLived, life)
 		}
 		c := s.slot.join(token, true, func(c *call) {
 			r := newRefresh(&s.slot, c)
 			r.life = life
 			r.run(ctx)
 		})
-		_, err = s.slot.wait(ctx, c)
-		if err != nil && (c.invalidated.is(token) || ctx.Err() != nil || errors.Is(err, ErrUnavailable)) {
+		next, err := s.slot.wait(ctx, c)
+		knew := c.invalidated.is(token) // or that call began for another reason
+		if err != nil && (knew || ctx.Err() != nil || errors.Is(err, ErrUnavailable)) {
 			return Token{}, err
 		}
-		// The next token, or that call began for another reason.
+		renewed = err == nil && knew && !next.is(token)
 	}
 }
 

@@ -63,6 +63,30 @@ func TestTokenForTooLong(t *testing.T) {
 	})
 }
 
+// A token may have lived as long as that when the provider sent it, and live shorter when callers get
+// it. One exchange finds that out, and none follows.
+func TestTokenForAsLongAsATokenLives(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		w.provider.script = func(_ context.Context, _ credentials.RefreshInput, n int) (credentials.Grant, error) {
+			if n > 5 { // so that a caller who asks for ever has an end
+				return credentials.Grant{}, &credentials.RefreshError{Class: credentials.ClassDead}
+			}
+			return credentials.Grant{}, errOrdinary
+		}
+		p := w.start("P", anyAge)
+		p.store.After(testkit.Save, func(context.Context, *testkit.Call) error {
+			time.Sleep(10 * time.Millisecond)
+			return nil
+		})
+		p.ask(alice).is("access-alice-1")
+		time.Sleep(time.Minute)
+		p.askFor(alice, time.Hour-w.provider.latency-5*time.Millisecond).fails(credentials.ErrShortLived)
+		p.ask(alice).is("access-alice-2")
+		w.presented(2)
+	})
+}
+
 // A token without end lives long enough, and one that was put, whose life nobody knows, is tried
 // once.
 func TestTokenForOfAPut(t *testing.T) {
