@@ -72,9 +72,8 @@ func (m *Manager) Token(ctx context.Context, key Key) (Token, error) {
 // present one meanwhile, and also if the renewal fails.
 //
 // Errors are those of Invalidate, and one more: [ErrShortLived] where the present token did not live
-// that long when an exchange brought it, so that another exchange would not help, or the next token
-// does not. One call causes one exchange at most. A life of zero or
-// less is that of Token.
+// that long when an exchange brought it, so that another exchange would not help, or where the next
+// token does not. One call causes one exchange at most. A life of zero or less is that of Token.
 func (m *Manager) TokenFor(ctx context.Context, key Key, life time.Duration) (Token, error) {
 	source, err := m.Source(key)
 	if err != nil {
