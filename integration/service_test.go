@@ -120,12 +120,9 @@ func (u setup) manager(r *reporter) (*credentials.Manager, error) {
 		return nil, err
 	}
 	store := testkit.NewStore(rows)
-	store.After(testkit.Claim, func(_ context.Context, call *testkit.Call) error {
-		if call.Err == nil && call.Credential.Lease.ID == call.Claim.ID {
-			r.reach(claimed)
-		}
-		return nil
-	})
+	own := &ownClaims{holder: u.Name, reporter: r}
+	store.After(testkit.Claim, own.replied)
+	store.After(testkit.Get, own.replied) // a lost claim is found by reading the row
 	store.Before(testkit.Save, testkit.Func(func() { r.reach(saving) }))
 	store.Before(testkit.Fail, testkit.Func(func() { r.reach(failing) }))
 	store.After(testkit.Versions, testkit.Func(func() { r.reach(polled) }))
@@ -141,6 +138,33 @@ func (u setup) manager(r *reporter) (*credentials.Manager, error) {
 		Lease: u.Lease, ExchangeTimeout: u.Exchange, StoreTimeout: u.Store, Holder: u.Name,
 		Logger: slog.New(slog.DiscardHandler),
 	})
+}
+
+// ownClaims reports the claims of a holder, each when its process learns of it.
+type ownClaims struct {
+	holder string
+	*reporter
+	mu    sync.Mutex // guards known
+	known string     // the last claim whose reply came
+}
+
+// replied is the hook of the calls that may show a claim. Where the reply to a claim was lost, each
+// read that shows the claim is held, as the refresh and the search for the claim both read.
+func (o *ownClaims) replied(_ context.Context, call *testkit.Call) error {
+	lease := call.Credential.Lease
+	if call.Err != nil || !lease.Live() || lease.Holder != o.holder {
+		return nil
+	}
+	o.mu.Lock()
+	known := lease.ID == o.known
+	if call.Method == testkit.Claim {
+		o.known = lease.ID
+	}
+	o.mu.Unlock()
+	if !known {
+		o.reach(claimed)
+	}
+	return nil
 }
 
 // outcome is the answer to a caller.
