@@ -19,7 +19,8 @@ import (
 type private struct {
 	*server
 
-	reach string // the address at which others of its kind reach it
+	reach     string // the address at which others of its kind reach it
+	container string // its id; empty: the server runs in none
 
 	kill, restart   func(t *testing.T) // restart returns when the server answers again
 	silence, resume func(t *testing.T) // a silent server answers nothing, and its connections stay
@@ -66,7 +67,7 @@ func startPrivate(t *testing.T, kind string) (p *private) {
 	if kind == "docker" {
 		p = inContainer(t)
 	} else {
-		p = onThisMachine(t)
+		p = onThisMachine(t, nil)
 	}
 	neverBlockHosts(t, p.server)
 	return p
@@ -94,9 +95,9 @@ func setReadOnly(t *testing.T, s *server, on bool) {
 	execute(t, s.admin, statement)
 }
 
-func onThisMachine(t *testing.T) *private {
+func onThisMachine(t *testing.T, opts *localmysql.Options) *private {
 	t.Helper()
-	s, err := localmysql.Start(context.Background(), nil)
+	s, err := localmysql.Start(context.Background(), opts)
 	must(t, err)
 	t.Cleanup(func() {
 		if err := s.Stop(); err != nil {
@@ -153,7 +154,7 @@ func inContainer(t *testing.T) *private {
 	}
 	f := forwardTo(t, config.Addr)
 	config.Addr = f.Addr()
-	p := &private{server: connect(t, config.FormatDSN())}
+	p := &private{server: connect(t, config.FormatDSN()), container: id}
 	const address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 	p.reach = net.JoinHostPort(run(t, "inspect", "--format", address, id), "3306")
 	p.kill = func(t *testing.T) { run(t, "kill", id) }

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -56,6 +57,10 @@ func failed(err error) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return &databaseError{errors.New(err.Error())}
 	}
+	if unverified(err) {
+		return &databaseError{fmt.Errorf("the server's certificate is not one that the DSN's tls setting "+
+			"accepts: is this the right server, and are the authority and the host's name right? %w", err)}
+	}
 	var server *mysql.MySQLError
 	if errors.As(err, &server) {
 		err = &mysql.MySQLError{Number: server.Number, SQLState: server.SQLState, Message: words(server.Number)}
@@ -102,6 +107,9 @@ func classify(err error) disposition {
 		if errors.Is(err, lasting) {
 			return notRetryable
 		}
+	}
+	if unverified(err) {
+		return notLetIn
 	}
 	var server *mysql.MySQLError
 	if !errors.As(err, &server) {
@@ -172,6 +180,13 @@ var serverErrors = map[uint16]disposition{
 var lastingDriverErrors = []error{
 	mysql.ErrNoTLS, mysql.ErrCleartextPassword, mysql.ErrNativePassword, mysql.ErrOldPassword,
 	mysql.ErrUnknownPlugin, mysql.ErrOldProtocol, mysql.ErrPktTooLarge,
+}
+
+// unverified reports whether the server's certificate was not verified. The certificate may be about
+// to be replaced, so that the error may pass, but not within the call.
+func unverified(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	return errors.As(err, &certificate)
 }
 
 // mayBeCommitted reports whether the error leaves open if the transaction was committed.

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
@@ -69,6 +70,7 @@ var dispositions = []struct {
 	{"access denied, no password", server(1698, "28000"), notLetIn},
 	{"TLS required", server(3159, "HY000"), notLetIn},
 	{"TLS required, MariaDB", server(3159, "08004"), notLetIn},
+	{"unknown certificate", failed(&tls.CertificateVerificationError{Err: errors.New("x509")}), notLetIn},
 
 	{"no such table", server(1146, "42S02"), schemaMismatch},
 	{"no such column", server(1054, "42S22"), schemaMismatch},
