@@ -51,20 +51,28 @@ func TestCheckFindsReadOnlyServer(t *testing.T) {
 	})
 }
 
-// TestCheckFindsMissingPrivileges: Check finds an account with less than SELECT, INSERT, UPDATE and
-// DELETE, and writes nothing to find out.
+// TestCheckFindsMissingPrivileges: Check finds an account with less than SELECT, UPDATE and the
+// privileges that it is asked for, and writes nothing to find out.
 func TestCheckFindsMissingPrivileges(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		database := s.migrated(t)
 		db := s.open(t, database, "")
 		seed(t, newStore(t, db), alice)
 		before := get(t, newStore(t, db), alice)
-		for _, test := range []struct{ grant, want string }{
-			{"SELECT", "may not UPDATE, INSERT, DELETE in table"},
-			{"SELECT, UPDATE, INSERT", "may not DELETE in table"},
-			{"SELECT, UPDATE", "may not INSERT, DELETE in table"},
-			{"INSERT, UPDATE, DELETE", "privilege"},
-			{"SELECT, INSERT, UPDATE, DELETE", ""},
+		all := []latchkey.Privilege{latchkey.Insert, latchkey.Delete}
+		for _, test := range []struct {
+			grant, want string
+			asked       []latchkey.Privilege
+		}{
+			{"SELECT", "may not UPDATE, INSERT, DELETE in table", all},
+			{"SELECT, UPDATE, INSERT", "may not DELETE in table", all},
+			{"SELECT, UPDATE", "may not INSERT, DELETE in table", all},
+			{"SELECT, UPDATE", "may not INSERT in table", all[:1]},
+			{"SELECT", "may not UPDATE in table", nil},
+			{"INSERT, UPDATE, DELETE", "privilege", nil},
+			{"SELECT, UPDATE", "there is no privilege", []latchkey.Privilege{"insert"}},
+			{"SELECT, UPDATE", "", nil},
+			{"SELECT, INSERT, UPDATE, DELETE", "", all},
 		} {
 			user := "check_" + strings.ToLower(rand.Text()[:10])
 			execute(t, s.admin, "CREATE USER '"+user+"'@'%' IDENTIFIED BY 'pw'")
@@ -74,7 +82,7 @@ func TestCheckFindsMissingPrivileges(t *testing.T) {
 			config.User, config.Passwd = user, "pw"
 			pool := open(config)
 			t.Cleanup(func() { _ = pool.Close() })
-			err := newStore(t, pool).Check(bounded(t))
+			err := newStore(t, pool).Check(bounded(t), test.asked...)
 			if test.want == "" && err != nil || test.want != "" &&
 				(err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("Check with %s: got error %v, want one with %q",
@@ -215,7 +223,7 @@ func TestNoDatabase(t *testing.T) {
 // connecting are calls that need the server.
 func connecting(db *sql.DB, store *latchkey.Store) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"Check": store.Check,
+		"Check": checking(store),
 		"Get":   func(ctx context.Context) error { return errOf(store.Get(ctx, alice)) },
 		"Claim": func(ctx context.Context) error {
 			return errOf(store.Claim(ctx, alice, claimOf("holder")))

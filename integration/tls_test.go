@@ -137,7 +137,7 @@ func TestVerifiedTLS(t *testing.T) {
 				store := newStore(t, db)
 				if test.wants != "" {
 					refusedNow(t, "Get, "+test.name, getting(store), test.wants)
-					refusedNow(t, "Check, "+test.name, store.Check, test.wants)
+					refusedNow(t, "Check, "+test.name, checking(store), test.wants)
 					continue
 				}
 				must(t, store.Check(bounded(t)))

@@ -20,14 +20,26 @@ const schemaVersion = 1
 // migrateHint is the remedy for a table that is missing or too old.
 const migrateHint = "apply the migrations (\"demo migrate up\", or package migrations)"
 
+// Privilege is one that a store's methods need beside SELECT and UPDATE.
+type Privilege string
+
+// The privileges.
+const (
+	Insert Privilege = "INSERT" // for Put and Ensure, and so for credentials.Service.ClientCredentials
+	Delete Privilege = "DELETE" // for Delete
+)
+
 // Check reports in one error whether the server, the account and the table are such that the store
 // can work; the error names the remedy. Check writes nothing. Call it when the program starts; the
 // other methods do not need it.
 //
+// The account has to have SELECT and UPDATE, with which managers and keepers work, and the
+// privileges that are named.
+//
 // A table that is missing, older or newer gives an error that wraps [credentials.ErrSchema]. A
 // server that does not answer, does not let the account in, takes no writes, or is one of several
 // primaries whose clocks disagree gives one that wraps [credentials.ErrUnavailable].
-func (s *Store) Check(ctx context.Context) error {
+func (s *Store) Check(ctx context.Context, privileges ...Privilege) error {
 	var version string
 	var autocommit bool
 	var database sql.NullString
@@ -60,7 +72,7 @@ func (s *Store) Check(ctx context.Context) error {
 	if err := takesWrites(settings); err != nil {
 		return err
 	}
-	if err := s.checkPrivileges(ctx); err != nil {
+	if err := s.checkPrivileges(ctx, privileges); err != nil {
 		return err
 	}
 	if err := s.checkClocks(ctx); err != nil {
@@ -135,24 +147,25 @@ func on(value string) bool {
 }
 
 // checkPrivileges runs statements that would write, and find nothing to write.
-func (s *Store) checkPrivileges(ctx context.Context) error {
+func (s *Store) checkPrivileges(ctx context.Context, privileges []Privilege) error {
+	probes := map[Privilege]statement{
+		update: s.sql.probeUpdate, Insert: s.sql.probeInsert, Delete: s.sql.probeDelete,
+	}
+	needed := append([]Privilege{update}, privileges...)
 	var lacking []string
 	var denied error
 	err := s.write(ctx, "check the account's privileges", func(ctx context.Context) error {
 		return s.transaction(ctx, newRow, func(conn *sqlx.Conn) error {
 			lacking, denied = nil, nil
-			for _, probe := range []struct {
-				privilege string
-				statement statement
-			}{
-				{"UPDATE", s.sql.probeUpdate},
-				{"INSERT", s.sql.probeInsert},
-				{"DELETE", s.sql.probeDelete},
-			} {
-				_, err := exec(ctx, conn, probe.statement, map[string]any{})
+			for _, privilege := range needed {
+				probe, ok := probes[privilege]
+				if !ok {
+					return fmt.Errorf("there is no privilege %q; name Insert and Delete alone", privilege)
+				}
+				_, err := exec(ctx, conn, probe, map[string]any{})
 				switch {
 				case isDenied(err):
-					lacking, denied = append(lacking, probe.privilege), err
+					lacking, denied = append(lacking, string(privilege)), err
 				case err != nil:
 					return err
 				}
@@ -162,11 +175,14 @@ func (s *Store) checkPrivileges(ctx context.Context) error {
 	})
 	if err == nil && len(lacking) > 0 {
 		err = fmt.Errorf("the account may not %s in table %q; grant it SELECT and UPDATE, which tokens "+
-			"need, INSERT, which Put needs, and DELETE, which Delete needs: %w",
+			"need, INSERT where it puts or ensures, and DELETE where it deletes: %w",
 			strings.Join(lacking, ", "), s.table, denied)
 	}
 	return err
 }
+
+// update is the privilege that every use of the store needs.
+const update Privilege = "UPDATE"
 
 // supported reports whether the server, by its VERSION(), has the features that the store uses:
 // MySQL 8.0 or MariaDB 10.6 and later.

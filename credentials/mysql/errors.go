@@ -237,7 +237,8 @@ var serverWords = map[uint16]string{
 	1129: "the server blocks this host, since many of its connections were interrupted; FLUSH HOSTS (or " +
 		"TRUNCATE TABLE performance_schema.host_cache) lets it in again, and a higher max_connect_errors " +
 		"keeps it from that",
-	1142: "access denied: the account lacks a privilege on the table",
+	1142: "access denied: the account lacks a privilege on the table (tokens need SELECT and UPDATE, " +
+		"Put and Ensure need INSERT, Delete needs DELETE)",
 	1143: "access denied: the account lacks a privilege on a column",
 	1146: "no such table",
 	1153: "the statement is larger than the server's max_allowed_packet",
