@@ -72,12 +72,13 @@ Example: demo storm`,
 			// default.
 			&cli.StringFlag{Name: "dsn", Usage: "the server, as `user:password@tcp(host:3306)/database`; " +
 				"others can see arguments, so rather set $MYSQL_DSN"},
+			keysetFlag(),
 			&cli.BoolFlag{Name: "json", Usage: "write one JSON object to stdout and nothing else"},
 		},
 		Commands: []*cli.Command{
 			stormCommand(), migrateCommand(), schemaCommand(),
 			putCommand(), getCommand(), listCommand(), deleteCommand(), reviveCommand(),
-			refreshCommand(), keepCommand(), providerCommand(),
+			refreshCommand(), keepCommand(), providerCommand(), keyCommand(),
 		},
 		Reader:         stdin,
 		Writer:         stdout,

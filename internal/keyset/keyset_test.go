@@ -2,15 +2,16 @@ package keyset_test
 
 import (
 	"bytes"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/latchkey-go/latchkey/internal/keyset"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
 func must(t testing.TB, err error) {
@@ -43,26 +44,10 @@ func textOf(t testing.TB, k *keyset.Keyset) []byte {
 }
 
 // materials are the keys of a keyset in the forms in which they could be written by mistake.
-func materials(t testing.TB, text []byte) (forms []string) {
+func materials(t testing.TB, text []byte) []string {
 	t.Helper()
-	var parsed struct {
-		Key []struct {
-			KeyData struct{ Value []byte }
-		}
-	}
-	must(t, json.Unmarshal(text, &parsed))
-	for _, key := range parsed.Key {
-		material := key.KeyData.Value[len(key.KeyData.Value)-32:] // behind the fields of the message
-		forms = append(forms, string(material), hex.EncodeToString(material), fmt.Sprint(material),
-			base64.StdEncoding.EncodeToString(key.KeyData.Value),
-			// A base64 text of the material alone, whatever stands before it, has one of these.
-			base64.RawStdEncoding.EncodeToString(material[:30]),
-			base64.RawStdEncoding.EncodeToString(material[1:31]),
-			base64.RawStdEncoding.EncodeToString(material[2:32]))
-	}
-	if len(forms) == 0 {
-		t.Fatal("the keyset has no keys")
-	}
+	forms, err := testkit.KeyMaterial(text)
+	must(t, err)
 	return forms
 }
 
@@ -141,16 +126,19 @@ func TestRotation(t *testing.T) {
 
 func TestParseSaysWhatIsWrong(t *testing.T) {
 	good := string(textOf(t, newKeyset(t)))
+	damaged := func(member, replacement string) string { // protojson draws where it puts spaces
+		return regexp.MustCompile(member).ReplaceAllString(good, replacement)
+	}
 	for name, test := range map[string]struct{ text, want string }{
 		"empty":          {"", "is empty"},
 		"blank":          {" \n", "is empty"},
-		"not JSON":       {strings.Replace(good, `"value"`, `value`, 1), "no Tink keyset"},
+		"not JSON":       {damaged(`"value":\s*"(.*?)"`, `"value":$1`), "no Tink keyset"},
 		"cut off":        {good[:len(good)/2], "no Tink keyset"},
 		"bare key":       {"hunter2hunter2hunter2hunter2hunt", "no Tink keyset"},
 		"no keys":        {`{"primaryKeyId": 1}`, "Tink keyset"},
-		"other primary":  {strings.Replace(good, `"primaryKeyId":`, `"primaryKeyId":1`, 1), "Tink keyset"},
+		"other primary":  {damaged(`"primaryKeyId":\s*\d+`, `"primaryKeyId":1`), "Tink keyset"},
 		"MAC keys":       {macKeyset, "other keys than AEAD keys"},
-		"key is damaged": {strings.Replace(good, `"value":"`, `"value":"!`, 1), "no Tink keyset"},
+		"key is damaged": {damaged(`"value":\s*"`, `"value":"!`), "no Tink keyset"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := keyset.Parse([]byte(test.text))
@@ -185,7 +173,9 @@ func TestInvariant14SilentKeysets(t *testing.T) {
 	_, err := k.Add()
 	must(t, err)
 	secrets := materials(t, textOf(t, k))
-	if !strings.Contains(string(textOf(t, k)), secrets[3]) {
+	if !slices.ContainsFunc(secrets, func(secret string) bool {
+		return strings.Contains(string(textOf(t, k)), secret)
+	}) {
 		t.Fatal("the test does not know the keys")
 	}
 	var log bytes.Buffer
