@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-var documents = []string{"design.md", "faults.md", "../CONTRIBUTING.md", "../README.md"}
+var documents = []string{"design.md", "faults.md", "providers.md", "../CONTRIBUTING.md", "../README.md"}
 
 func read(t *testing.T, name string) string {
 	t.Helper()

@@ -1,0 +1,42 @@
+package providers
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/latchkey-go/latchkey/credentials"
+	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
+)
+
+// Options returns those of the provider, for a refresher of one's own. A dead grant that the provider
+// calls invalid_grant is left to the refresher, which knows when to doubt the word.
+func (p Provider) Options() oauth2refresh.Options {
+	if len(p.Refusals) == 0 {
+		return oauth2refresh.Options{}
+	}
+	return oauth2refresh.Options{Classify: p.classify}
+}
+
+// classify returns the class of the first refusal that fits the answer, or false.
+func (p Provider) classify(answer oauth2refresh.Response) (credentials.Class, bool) {
+	body := strings.ToLower(answer.Body.Reveal())
+	for _, refusal := range p.Refusals {
+		if refusal.Value.fits(answer.Status, body) {
+			known := refusal.Value.Class == credentials.ClassDead && answer.Code == "invalid_grant"
+			return refusal.Value.Class, !known
+		}
+	}
+	return "", false
+}
+
+// fits reports whether an answer with that status, and that body in small letters, is the refusal.
+// A server's own fault (5xx) is none, nor is an answer for which nobody looked at the grant (429).
+func (r Refusal) fits(status int, body string) bool {
+	switch {
+	case r.Status != 0 && r.Status != status:
+		return false
+	case status >= 500 || status == http.StatusTooManyRequests:
+		return false
+	}
+	return strings.Contains(body, strings.ToLower(r.Says))
+}
