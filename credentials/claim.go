@@ -130,8 +130,10 @@ func (c Credential) overtaken() bool { return c.Version > c.Lease.Version }
 
 // Fence identifies the claim that a result belongs to: the row, the claim's id and the row's
 // version at the claim (the fencing version). The version alone would not do, since versions repeat
-// when a fail-over forgets a claim.
+// when a fail-over forgets a claim. The key decides nothing; a store that seals tokens binds them to
+// it.
 type Fence struct {
+	Key     Key
 	Row     uint64
 	Claim   string
 	Version uint64
@@ -139,5 +141,5 @@ type Fence struct {
 
 // Fence returns the fence of the claim that c was returned for.
 func (c Credential) Fence() Fence {
-	return Fence{Row: c.Row, Claim: c.Lease.ID, Version: c.Lease.Version}
+	return Fence{Key: c.Key, Row: c.Row, Claim: c.Lease.ID, Version: c.Lease.Version}
 }

@@ -71,7 +71,7 @@ func (s *subject) claimed(c, before credentials.Credential, claim credentials.Cl
 	left(s, "ExpiresIn", c.ExpiresIn, before.ExpiresIn)
 	left(s, "RefreshExpiresIn", c.RefreshExpiresIn, before.RefreshExpiresIn)
 	clean(s, c)
-	equal(s, "Fence", c.Fence(), credentials.Fence{Row: c.Row, Claim: claim.ID, Version: c.Version})
+	equal(s, "Fence", c.Fence(), credentials.Fence{Key: c.Key, Row: c.Row, Claim: claim.ID, Version: c.Version})
 	s.unchanged(c)
 	ago(s, "Lease.Age, read again", s.get().Lease.Age, c.Lease.Age)
 }

@@ -60,7 +60,7 @@ func (w *world) versions(ctx context.Context, p *process, rows []uint64, asked t
 			w.breaks(broken("the row is what was done to it", "Versions of row %d: got %d, %t", row, version, there))
 		}
 		// A process that waits for itself has lost track of its claim, unless that is its keeper's.
-		c := w.claims[credentials.Fence{Row: row, Claim: a.cell.lease.id, Version: a.cell.version}]
+		c := w.claims[credentials.Fence{Key: a.key, Row: row, Claim: a.cell.lease.id, Version: a.cell.version}]
 		unused := c != nil && c.by == p && c.shown == nil && c.ends.After(time.Now())
 		excused := unused && (c.kept || c.waits || c.late || c.released)
 		if unused && !excused && later(c.at, p.lastTrouble(a)).Add(soon).Before(asked) {
@@ -257,11 +257,11 @@ func (w *world) named(fence credentials.Fence) *claimed {
 }
 
 // find returns the claim that holds the lease of the cell, live or not; nil if there is none.
-func (w *world) find(c cell) *claimed {
+func (w *world) find(key credentials.Key, c cell) *claimed {
 	if c.lease.id == "" {
 		return nil
 	}
-	return w.claims[credentials.Fence{Row: c.row, Claim: c.lease.id, Version: c.lease.version}]
+	return w.claims[credentials.Fence{Key: key, Row: c.row, Claim: c.lease.id, Version: c.lease.version}]
 }
 
 func (w *world) save(

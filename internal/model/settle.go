@@ -111,7 +111,7 @@ func (w *world) nothingLost(a *account) {
 	if c.failure.class == credentials.ClassDead && c.failure.code == "invalid_grant" && w.provider.RefreshToken(c.refresh).Works() {
 		w.breaks(broken("invariant 5: no living grant is called dead", "at rest: %s, %s", a.key, c.refresh))
 	}
-	if left := w.find(c); left != nil && !w.excused(left, time.Now()) {
+	if left := w.find(a.key, c); left != nil && !w.excused(left, time.Now()) {
 		w.breaks(broken("a lease lapses for a reason", "at rest: %s, %s", a.key, left.by.name))
 	}
 	lost := f.Revoked || c.failure.class == credentials.ClassDead || c.refresh != f.Newest.Text

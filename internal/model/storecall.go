@@ -21,7 +21,7 @@ func (s *subject) prepare(ctx context.Context, k *kept, step step) *op {
 		if !k.cell.exists {
 			return nil
 		}
-		fence := credentials.Fence{Row: k.cell.row, Claim: rand.Text(), Version: k.cell.version + 1}
+		fence := credentials.Fence{Key: k.key, Row: k.cell.row, Claim: rand.Text(), Version: k.cell.version + 1}
 		k.claims = append(k.claims, &made{fence: fence})
 		return nil
 	case lapse:

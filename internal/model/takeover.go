@@ -63,7 +63,7 @@ func (p *process) view() view {
 // takesOver looks at a claim that was made on a row in which another lease stood. w.mu is held.
 func (w *world) takesOver(v view, before cell, o op, c *claimed) {
 	w.Lapsed++
-	left := w.find(before)
+	left := w.find(o.got.Key, before)
 	c.waits = true
 	own := left != nil && left.by == v.process && left.shown == nil && (o.claim.Unused == left.id || !w.forgotten(left))
 	if own && o.kind == ClaimDue && w.clocks.forward.After(left.at) {
@@ -164,7 +164,7 @@ func (w *world) unfinished() {
 					shown.by.name, shown.granted.AccessToken.Reveal(), time.Since(shown.heard)))
 			}
 		}
-		left := w.find(a.cell)
+		left := w.find(a.key, a.cell)
 		if left != nil && left.shown == nil && !w.forgotten(left) && calm(left.by, left.at) {
 			w.breaks(broken("a lease under which nothing was presented is used or given up, unasked", "%s, %s", left.by.name, a.key))
 		}
