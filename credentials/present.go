@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -84,8 +85,9 @@ func (p *presentation) call(ctx context.Context) (Grant, *RefreshError) {
 		return Grant{}, asRefreshError(err)
 	case grant.AccessToken.IsZero():
 		return Grant{}, unknown("the refresher returned an empty token")
-	case grant.overlong():
-		return Grant{}, unknown(fmt.Sprintf("the provider sent a token of over %d bytes", MaxTokenLength))
+	}
+	if fault := cmp.Or(tokenFault(grant.AccessToken), tokenFault(grant.RefreshToken)); fault != "" {
+		return Grant{}, unknown("the provider sent a token " + fault)
 	}
 	return grant, nil
 }

@@ -45,10 +45,10 @@ var misbehaviours = []struct {
 	}, credentials.ClassUnknown, "empty token"},
 	{"returns an overlong token", func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
 		return credentials.Grant{AccessToken: secret(strings.Repeat("x", credentials.MaxTokenLength))}, nil
-	}, credentials.ClassUnknown, "over 65535 bytes"},
+	}, credentials.ClassUnknown, "of more than 61440 bytes"},
 	{"returns an overlong refresh token", func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
 		return credentials.Grant{AccessToken: secret("t"), RefreshToken: secret(strings.Repeat("x", credentials.MaxTokenLength))}, nil
-	}, credentials.ClassUnknown, "over 65535 bytes"},
+	}, credentials.ClassUnknown, "of more than 61440 bytes"},
 	{"returns a foreign error", func(context.Context, credentials.RefreshInput) (credentials.Grant, error) {
 		return credentials.Grant{}, errors.New(mark + " in the body")
 	}, credentials.ClassUnknown, "*errors.errorString"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -13,8 +14,9 @@ import (
 // due.
 const Never = time.Duration(math.MaxInt64)
 
-// MaxTokenLength is the longest access or refresh token that stores keep, in bytes.
-const MaxTokenLength = 65535
+// MaxTokenLength is the longest access or refresh token that stores keep, in bytes. Sealed tokens
+// have room beside it in a column of 64 KiB.
+const MaxTokenLength = 60 << 10
 
 // MaxExtraSize is how much stores keep of the entries that came beside a token, in bytes of JSON.
 const MaxExtraSize = 60 << 10
@@ -123,15 +125,24 @@ func (g Grant) Validate() error {
 	case size > MaxExtraSize:
 		return fmt.Errorf("%w: the entries beside the token take %d bytes of JSON, at most %d are kept",
 			ErrInvalidGrant, size, MaxExtraSize)
-	case g.overlong():
-		return fmt.Errorf("%w: a token of more than %d bytes", ErrInvalidGrant, MaxTokenLength)
+	}
+	if fault := cmp.Or(tokenFault(g.AccessToken), tokenFault(g.RefreshToken)); fault != "" {
+		return fmt.Errorf("%w: a token %s", ErrInvalidGrant, fault)
 	}
 	return nil
 }
 
-// overlong reports whether a token is too long for stores.
-func (g Grant) overlong() bool {
-	return len(g.AccessToken.Reveal()) > MaxTokenLength || len(g.RefreshToken.Reveal()) > MaxTokenLength
+// tokenFault says why stores cannot keep a token, "" if they can. RFC 6749 (appendix A.12 and A.17)
+// has tokens of printable ASCII; the store keeps what providers send, but for a zero byte in front,
+// by which sealed tokens are told apart.
+func tokenFault(token Secret) string {
+	switch text := token.Reveal(); {
+	case len(text) > MaxTokenLength:
+		return fmt.Sprintf("of more than %d bytes", MaxTokenLength)
+	case strings.HasPrefix(text, "\x00"):
+		return "that begins with a zero byte"
+	}
+	return ""
 }
 
 // DueIn returns when the grant is due if it is put now: ahead of the end of its token and of its

@@ -92,14 +92,14 @@ func putNothing(s *subject) {
 
 func putBytes(s *subject) {
 	var every strings.Builder
-	for b := range 256 {
+	for b := 255; b >= 0; b-- { // a zero byte in front is refused
 		every.WriteByte(byte(b))
 	}
 	for _, token := range []string{
 		every.String(),
 		" spaces around, the last ones too  ",
-		"\x00", "0", "\xff\xfe not UTF-8 \xc3", `'; "\\ %s ? :token ` + "`", "\r\n\x1a\t", "zażółć 漢字 🔑",
-		strings.Repeat("x", 4096), strings.Repeat("\x00\xff", credentials.MaxTokenLength/2),
+		".\x00", "0", "\xff\xfe not UTF-8 \xc3", `'; "\\ %s ? :token ` + "`", "\r\n\x1a\t", "zażółć 漢字 🔑",
+		strings.Repeat("x", 4096), strings.Repeat("\xff\x00", credentials.MaxTokenLength/2-1),
 	} {
 		// The token is stored once as put, once as saved.
 		s := s.fresh()
@@ -209,6 +209,8 @@ func putRefused(s *subject) {
 		"a lifetime without a token":       {Lifetime: time.Hour},
 		"a token that is too long":         {AccessToken: tooLong},
 		"a refresh token that is too long": {RefreshToken: tooLong},
+		"a token with a zero byte first":   {AccessToken: secret("\x00t")},
+		"a refresh token with one":         {RefreshToken: secret("\x00r")},
 		"extras that are too large":        {Extra: tooLarge},
 	}
 	refused := func(over string) {
