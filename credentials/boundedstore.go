@@ -63,7 +63,12 @@ func bounded[T any](
 // answers reports whether the error is the store's answer, which may come as the time for it is
 // over.
 func answers(err error) bool {
-	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrSuperseded) || errors.Is(err, ErrSchema)
+	for _, answer := range []error{ErrNotFound, ErrSuperseded, ErrSchema, ErrSealed, ErrOtherDeployment} {
+		if errors.Is(err, answer) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *boundedStore) Get(ctx context.Context, key Key) (Credential, error) {

@@ -188,6 +188,10 @@
 //	ErrUnknownService         500     no                             the developer: its policy is
 //	                                                                 missing in this program
 //	ErrSchema                 500     no                             the operator: migrate
+//	ErrSealed                 500     no                             the operator: the key that the
+//	                                                                 error names, or a new grant
+//	ErrOtherDeployment        500     no                             the operator: this is another's
+//	                                                                 table, or a copy of it
 //	any other                 500     no                             the operator
 //
 // An error is a context's, as errors.Is tells, only if the caller's own context has ended: the

@@ -44,6 +44,15 @@ var (
 
 	// ErrSchema: the store's table is missing, or older or newer than this library.
 	ErrSchema = errors.New("credentials table does not fit this version of latchkey")
+
+	// ErrSealed: the credential is there, but its tokens are sealed, and do not open: the process
+	// has not the key, or somebody has changed, moved or replaced them. Nothing of such a
+	// credential is presented, and other credentials are not affected. A put replaces it.
+	ErrSealed = errors.New("the credential does not open")
+
+	// ErrOtherDeployment: the credential belongs to another deployment, whose table, or a copy of
+	// it, this process works on. It is neither presented nor written.
+	ErrOtherDeployment = errors.New("the credential belongs to another deployment")
 )
 
 // errTooYoung is wrapped by the error that refuses an exchange since the token is too young.

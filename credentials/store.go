@@ -27,8 +27,8 @@ var ErrNoClaim = errors.New("the claim has no ID")
 // then finds its own earlier write and answers as if it had only now made it; only a repeated Fail
 // may answer ErrSuperseded, and the row then tells.
 //
-// Keys are normalized ([Key.Normalize]); ErrNotFound, ErrSuperseded, ErrUnavailable and ErrSchema
-// are wrapped.
+// Keys are normalized ([Key.Normalize]); ErrNotFound, ErrSuperseded, ErrUnavailable, ErrSchema,
+// ErrSealed and ErrOtherDeployment are wrapped.
 type Store interface {
 	// Get returns the credential as it is committed now, or ErrNotFound. It waits for no row lock.
 	Get(ctx context.Context, key Key) (Credential, error)

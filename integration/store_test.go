@@ -13,6 +13,7 @@ import (
 	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
 	"github.com/latchkey-go/latchkey/credentials/storetest"
 	"github.com/latchkey-go/latchkey/internal/model"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 	"github.com/latchkey-go/latchkey/migrations"
 )
 
@@ -22,8 +23,12 @@ var hosts = []struct {
 	params  string
 	mariadb string // instead of params on MariaDB; empty: the same
 	table   string
+	seals   latchkey.Options // but for the table
 }{
 	{name: "plain"},
+	{name: "sealed", seals: latchkey.Options{AEAD: testkit.NewKeyring(1), Deployment: "production", RequireSealed: true}},
+	{name: "sealed, interpolated, a character set without emoji", params: "charset=utf8mb3&interpolateParams=true",
+		seals: latchkey.Options{AEAD: testkit.NewKeyring(1)}},
 	{
 		name: "every habit at once",
 		params: "parseTime=true&loc=America%2FNew_York&clientFoundRows=true&interpolateParams=true&multiStatements=true" +
@@ -56,7 +61,9 @@ func TestStore(t *testing.T) {
 				t.Parallel()
 				db := s.open(t, s.database(t), host.params)
 				migrate(t, db, &migrations.Options{Table: host.table})
-				store, err := latchkey.NewStore(db, &latchkey.Options{Table: host.table})
+				opts := host.seals
+				opts.Table = host.table
+				store, err := latchkey.NewStore(db, &opts)
 				must(t, err)
 				if err := store.Check(bounded(t)); err != nil {
 					t.Fatalf("Check: %v", err)

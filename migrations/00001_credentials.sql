@@ -3,8 +3,9 @@ CREATE TABLE IF NOT EXISTS `credentials` (
     `id`                 BIGINT UNSIGNED NOT NULL AUTO_INCREMENT COMMENT 'a row deleted and made again must not match an old claim',
     `service_name`       VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     `account_name`       VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL DEFAULT '' COMMENT 'empty where a service has one account',
+    `deployment`         VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'whose refresh token this is; no other deployment presents it; empty: anybody''s',
 
-    `access_token`       BLOB NOT NULL COMMENT 'empty: none yet',
+    `access_token`       BLOB NOT NULL COMMENT 'empty: none yet; sealed where a zero byte is first, as the next two are',
     `refresh_token`      BLOB NOT NULL,
     `extra`              BLOB NOT NULL COMMENT 'JSON object of strings that came beside the token',
     `expiration`         DATETIME(6) NULL COMMENT 'of access_token, UTC; NULL: does not expire',

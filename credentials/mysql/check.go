@@ -38,12 +38,16 @@ const (
 //
 // A table that is missing, older or newer gives an error that wraps [credentials.ErrSchema]. A
 // server that does not answer, does not let the account in, takes no writes, or is one of several
-// primaries whose clocks disagree gives one that wraps [credentials.ErrUnavailable].
+// primaries whose clocks disagree gives one that wraps [credentials.ErrUnavailable]. An AEAD that
+// does not open what it seals gives an error, too.
 func (s *Store) Check(ctx context.Context, privileges ...Privilege) error {
 	var version string
 	var autocommit bool
 	var database sql.NullString
 	settings := make(map[string]string)
+	if err := s.sealer.check(); err != nil {
+		return fmt.Errorf("check Options.AEAD: %w", err)
+	}
 	err := s.read(ctx, "check the server", func(ctx context.Context, conn *sqlx.Conn) error {
 		const query = "SELECT VERSION(), @@autocommit, DATABASE()"
 		err := scan(ctx, conn, query, nil, []any{&version, &autocommit, &database}, func() {})
@@ -99,8 +103,8 @@ func (s *Store) checkClocks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		found, _ := readable(page)
-		for _, c := range found {
+		for _, r := range page {
+			c, _ := r.credential() // as in statuses
 			if err := s.checkClock(ctx, conn, c); err != nil {
 				return err
 			}

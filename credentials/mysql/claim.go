@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -62,7 +63,9 @@ func (s *Store) claimOne(
 // it takes and writes all the leases in one statement.
 //
 // A row that cannot be read is left out, and is not due again for the length of a lease, so that
-// other rows are reached: a caller that asks for that credential is told the reason.
+// other rows are reached: the log names one, and a caller that asks for that credential is told the
+// reason. A row of another deployment gives [credentials.ErrOtherDeployment], and then nothing is
+// claimed: the table, or this copy of it, is not this program's to work on.
 func (s *Store) ClaimDue(
 	ctx context.Context, batch credentials.Batch,
 ) (claimed []credentials.Credential, err error) {
@@ -122,15 +125,14 @@ func (s *Store) claimDue(
 	if err != nil {
 		return nil, err
 	}
-	due, unreadable := readable(found)
-	if len(unreadable) > 0 {
-		postpone, values, err := sqlx.In(s.sql.updatePostpone.text, args["lease"], unreadable)
-		if err != nil {
-			return nil, err
+	due, bad := s.readable(found)
+	for _, one := range bad {
+		if errors.Is(one.err, credentials.ErrOtherDeployment) {
+			return nil, one.err
 		}
-		if _, err := conn.ExecContext(ctx, postpone, values...); err != nil {
-			return nil, failed(err)
-		}
+	}
+	if err := s.postpone(ctx, conn, bad, args["lease"]); err != nil {
+		return nil, err
 	}
 	claimable := due[:0]
 	for _, c := range due {
@@ -147,6 +149,25 @@ func (s *Store) claimDue(
 		}
 	}
 	return s.claim(ctx, conn, batch.Claim, claimable)
+}
+
+// postpone has the rows that cannot be read not be due for the length of a lease.
+func (s *Store) postpone(ctx context.Context, conn *sqlx.Conn, bad []unreadable, lease any) error {
+	if len(bad) == 0 {
+		return nil
+	}
+	s.log.WarnContext(ctx, "due credentials cannot be read, and are passed over for the length of a lease",
+		"count", len(bad), "credential", bad[0].key.String(), "error", bad[0].err)
+	ids := make([]uint64, len(bad))
+	for i, one := range bad {
+		ids[i] = one.row
+	}
+	query, values, err := sqlx.In(s.sql.updatePostpone.text, lease, ids)
+	if err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, query, values...)
+	return failed(err)
 }
 
 // FindClaims implements [credentials.Store]. A row whose contents cannot be read is left out.
@@ -182,7 +203,7 @@ func (s *Store) findClaims(
 		"first":   micros(batch.Lease - age - claimEarly),
 		"last":    micros(batch.Lease - age + claimLate),
 	})
-	claimed, _ := readable(found)
+	claimed, _ := s.readable(found)
 	for i, c := range claimed {
 		claimed[i] = c.FoundAgain()
 	}

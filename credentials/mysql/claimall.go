@@ -82,7 +82,7 @@ func (s *Store) claimKeys(
 	var claimable []credentials.Credential
 	var late credentials.Credential // the claimable one that shows most of the server's clock
 	err := each(ctx, conn, s.sql.selectAll.text+condition+"\n"+forUpdate+skipLocked, values, func(r row) {
-		c, err := r.credential()
+		c, err := s.credential(r)
 		switch {
 		case err != nil:
 			found[c.Key] = credentials.Found{Err: fmt.Errorf("read %s: %w", c.Key, err)}

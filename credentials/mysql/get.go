@@ -81,7 +81,7 @@ func (s *Store) getAll(
 	return s.read(ctx, action, func(ctx context.Context, conn *sqlx.Conn) error {
 		var late credentials.Credential // the one that shows most of the server's clock
 		err := each(ctx, conn, s.sql.selectAll.text+condition, values, func(r row) {
-			c, err := r.credential()
+			c, err := s.credential(r)
 			if err != nil {
 				answer(c.Key, credentials.Found{Err: fmt.Errorf("read %s: %w", c.Key, err)})
 				return
@@ -152,7 +152,7 @@ func (s *Store) one(
 	case len(found) == 0:
 		return credentials.Credential{}, credentials.ErrNotFound
 	}
-	return found[0].credential()
+	return s.credential(found[0])
 }
 
 // find returns the row under the key, also one whose contents cannot be read; the zero row if there

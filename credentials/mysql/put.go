@@ -25,13 +25,16 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Gran
 		return err
 	}
 	action := "put " + key.String()
-	args, err := putArgs(key, g)
+	args, err := s.putArgs(key, g)
 	if err != nil {
 		return fmt.Errorf("%s: %w", action, err)
 	}
 	before, err := s.before(ctx, action, key)
 	if err != nil {
 		return err
+	}
+	if err := s.owns(before); err != nil {
+		return fmt.Errorf("%s: %w", action, err)
 	}
 	return s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
 		return s.transaction(ctx, newRow, func(conn *sqlx.Conn) error {
@@ -41,17 +44,30 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Gran
 				switch {
 				case err != nil:
 					return err
-				case inDoubt && written && now.has(g):
-					return nil
 				case inDoubt && written:
-					return fmt.Errorf("%w: nobody knows whether this grant was stored before; get the credential",
-						credentials.ErrSuperseded)
+					return s.whichWrote(now, g)
 				}
 			}
 			_, err := exec(ctx, conn, s.sql.upsertPut, args)
 			return err
 		})
 	})
+}
+
+// whichWrote tells, for a put in doubt, its own earlier try from another write.
+func (s *Store) whichWrote(now row, g credentials.Grant) error {
+	own := false
+	if now.ID != 0 {
+		var err error
+		if own, err = s.holds(now, g); err != nil {
+			return err
+		}
+	}
+	if own {
+		return nil
+	}
+	return fmt.Errorf("%w: nobody knows whether this grant was stored before; get the credential",
+		credentials.ErrSuperseded)
 }
 
 // Ensure implements [credentials.Store]: a read, and an INSERT where there is no row.
@@ -61,7 +77,7 @@ func (s *Store) Ensure(ctx context.Context, key credentials.Key, g credentials.G
 		return err
 	}
 	action := "ensure " + key.String()
-	args, err := putArgs(key, g)
+	args, err := s.putArgs(key, g)
 	if err != nil {
 		return fmt.Errorf("%s: %w", action, err)
 	}
@@ -78,7 +94,7 @@ func (s *Store) Ensure(ctx context.Context, key credentials.Key, g credentials.G
 }
 
 // putArgs are the bind variables of a grant that is put, if the grant is valid.
-func putArgs(key credentials.Key, g credentials.Grant) (map[string]any, error) {
+func (s *Store) putArgs(key credentials.Key, g credentials.Grant) (map[string]any, error) {
 	if err := g.Validate(); err != nil {
 		return nil, err
 	}
@@ -86,7 +102,7 @@ func putArgs(key credentials.Key, g credentials.Grant) (map[string]any, error) {
 	if g.AccessToken.IsZero() {
 		lifetime = 0
 	}
-	args, err := grantArgs(g, lifetime, cmp.Or(g.RefreshLifetime, credentials.Never), g.DueIn())
+	args, err := s.grantArgs(key, g, lifetime, cmp.Or(g.RefreshLifetime, credentials.Never), g.DueIn())
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +121,9 @@ func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
 	before, err := s.before(ctx, action, key)
 	if err != nil {
 		return err
+	}
+	if err := s.owns(before); err != nil {
+		return fmt.Errorf("%s: %w", action, err)
 	}
 	return s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
 		// By its id: a row that is made under the key meanwhile stays.

@@ -17,7 +17,7 @@ func (s *Store) Save(ctx context.Context, fence credentials.Fence, renewal crede
 	if fence.Claim == "" {
 		return credentials.ErrNoClaim
 	}
-	args, err := grantArgs(renewal.Grant, renewal.Lifetime, renewal.RefreshLifetime, renewal.DueIn)
+	args, err := s.grantArgs(fence.Key, renewal.Grant, renewal.Lifetime, renewal.RefreshLifetime, renewal.DueIn)
 	if err != nil {
 		return err
 	}
@@ -37,10 +37,12 @@ func (s *Store) Save(ctx context.Context, fence credentials.Fence, renewal crede
 		switch {
 		case err != nil:
 			return err
-		case stored.has(renewal.Grant):
-			return nil
 		case stored.TokenVersion < fence.Version:
 			return errBehind // the row came between the two statements, and the UPDATE would find it now
+		}
+		// A row that does not open gives that error: nobody can say whose tokens it has.
+		if own, err := s.holds(stored, renewal.Grant); own || err != nil {
+			return err
 		}
 		return credentials.ErrSuperseded
 	})

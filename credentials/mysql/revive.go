@@ -106,6 +106,7 @@ func (v *revival) find(ctx context.Context, conn *sqlx.Conn, sql statement) (fou
 		"since":       micros(v.began - v.Since),
 		"began":       micros(v.began),
 		"limit":       reviveBatch,
+		"deployment":  v.store.sealer.deployment,
 	})
 	if err != nil {
 		return nil, err

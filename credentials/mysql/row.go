@@ -31,6 +31,7 @@ type row struct {
 	AccessToken      []byte        `column:"access_token"`
 	RefreshToken     []byte        `column:"refresh_token"`
 	Extra            []byte        `column:"extra"`
+	Deployment       string        `column:"deployment"`
 	Version          uint64        `column:"version"`
 	TokenVersion     uint64        `column:"token_version"`
 	ExpiresIn        sql.NullInt64 `until:"expiration"`
@@ -97,28 +98,65 @@ func (r *row) targets() []any {
 	return targets
 }
 
-// readable returns the rows' credentials, and the ids of those that cannot be read.
-func readable(rows []row) (good []credentials.Credential, unreadable []uint64) {
+func (r row) key() credentials.Key {
+	return credentials.Key{Service: r.Service, Account: r.Account}
+}
+
+// unreadable is a row that has no credential for this process.
+type unreadable struct {
+	row uint64
+	key credentials.Key
+	err error
+}
+
+// readable returns the rows' credentials, and the rows that have none.
+func (s *Store) readable(rows []row) (good []credentials.Credential, bad []unreadable) {
 	for _, r := range rows {
-		c, err := r.credential()
+		c, err := s.credential(r)
 		if err != nil {
-			unreadable = append(unreadable, r.ID)
+			bad = append(bad, unreadable{r.ID, r.key(), err})
 			continue
 		}
 		good = append(good, c)
 	}
-	return good, unreadable
+	return good, bad
 }
 
-// has reports whether the row holds the grant's tokens.
-func (r row) has(g credentials.Grant) bool {
-	return r.ID != 0 && string(r.AccessToken) == g.AccessToken.Reveal() &&
-		string(r.RefreshToken) == g.RefreshToken.Reveal()
+// credential returns the row's credential with its secrets opened. After an error, the credential
+// has its key alone.
+func (s *Store) credential(r row) (credentials.Credential, error) {
+	if err := s.owns(r); err != nil {
+		return credentials.Credential{Key: r.key()}, err
+	}
+	found := secrets{access: r.AccessToken, refresh: r.RefreshToken, extra: r.Extra}
+	plain, err := s.sealer.open(r.key(), r.Deployment, found)
+	if err != nil {
+		return credentials.Credential{Key: r.key()}, err
+	}
+	r.AccessToken, r.RefreshToken, r.Extra = plain.access, plain.refresh, plain.extra
+	return r.credential()
 }
 
+// owns returns an error if the row is another deployment's. A row without a name is everybody's.
+func (s *Store) owns(r row) error {
+	if r.Deployment == "" || r.Deployment == s.sealer.deployment {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is of the deployment %q, and Options.Deployment of this process is %q; "+
+		"where the table was copied on purpose, adopt it", credentials.ErrOtherDeployment, r.key(),
+		r.Deployment, s.sealer.deployment)
+}
+
+// holds reports whether the row has the grant's tokens.
+func (s *Store) holds(r row, g credentials.Grant) (bool, error) {
+	c, err := s.credential(r)
+	return err == nil && c.AccessToken.Equal(g.AccessToken) && c.RefreshToken.Equal(g.RefreshToken), err
+}
+
+// credential returns the row's credential, given a row whose secrets are plain or were not read.
 func (r row) credential() (credentials.Credential, error) {
 	c := credentials.Credential{
-		Key:              credentials.Key{Service: r.Service, Account: r.Account},
+		Key:              r.key(),
 		ReadAt:           credentials.Instant(duration(r.ReadAt)),
 		Row:              r.ID,
 		Version:          r.Version,
@@ -165,9 +203,10 @@ func (r row) credential() (credentials.Credential, error) {
 	return c, nil
 }
 
-// grantArgs are the bind variables that a grant fills, in a save and in a put.
-func grantArgs(
-	g credentials.Grant, lifetime, refreshLifetime, dueIn time.Duration,
+// grantArgs are the bind variables that a grant fills, in a save and in a put. The secrets are sealed
+// here, before a connection or a lock is held.
+func (s *Store) grantArgs(
+	key credentials.Key, g credentials.Grant, lifetime, refreshLifetime, dueIn time.Duration,
 ) (map[string]any, error) {
 	extra := make(map[string]string, len(g.Extra))
 	for name, value := range g.Extra {
@@ -177,11 +216,18 @@ func grantArgs(
 	if err != nil {
 		return nil, err
 	}
+	// Bytes, not strings, so that the connection's character set is not applied to them.
+	sealed, err := s.sealer.seal(key, secrets{
+		access: []byte(g.AccessToken.Reveal()), refresh: []byte(g.RefreshToken.Reveal()), extra: encoded,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return map[string]any{
-		// Bytes, not strings, so that the connection's character set is not applied to them.
-		"access_token":     []byte(g.AccessToken.Reveal()),
-		"refresh_token":    []byte(g.RefreshToken.Reveal()),
-		"extra":            encoded,
+		"access_token":     sealed.access,
+		"refresh_token":    sealed.refresh,
+		"extra":            sealed.extra,
+		"deployment":       s.sealer.deployment,
 		"lifetime":         micros(lifetime),
 		"refresh_lifetime": micros(refreshLifetime),
 		"due_in":           micros(dueIn),

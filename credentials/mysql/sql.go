@@ -191,6 +191,7 @@ const updateSave = "UPDATE `credentials`" + `
 SET access_token       = :access_token,
     refresh_token      = :refresh_token,
     extra              = :extra,
+    deployment         = :deployment,
     expiration         = ` + lifetimeOrigin + ` + INTERVAL :lifetime MICROSECOND,
     refresh_expiration = ` + lifetimeOrigin + ` + INTERVAL :refresh_lifetime MICROSECOND,
     due_at             = ` + lifetimeOrigin + ` + INTERVAL :due_in MICROSECOND,
@@ -235,9 +236,9 @@ SET due_at             = IF(version = :version, UTC_TIMESTAMP(6), due_at),
 WHERE id = :row AND lease_id = :claim`
 
 const insertRow = "INSERT INTO `credentials`" + `
-       (service_name, account_name, access_token, refresh_token, extra,
+       (service_name, account_name, deployment, access_token, refresh_token, extra,
         expiration, refresh_expiration, due_at, created_at)
-VALUES (:service, ` + account + `, :access_token, :refresh_token, :extra,
+VALUES (:service, ` + account + `, :deployment, :access_token, :refresh_token, :extra,
         UTC_TIMESTAMP(6) + INTERVAL :lifetime MICROSECOND,
         UTC_TIMESTAMP(6) + INTERVAL :refresh_lifetime MICROSECOND,
         UTC_TIMESTAMP(6) + INTERVAL :due_in MICROSECOND,
@@ -255,6 +256,7 @@ const insertNew = insertRow + "id = id"
 const upsertPut = insertRow + `access_token       = :access_token,
     refresh_token      = :refresh_token,
     extra              = :extra,
+    deployment         = :deployment,
     expiration         = UTC_TIMESTAMP(6) + INTERVAL :lifetime MICROSECOND,
     refresh_expiration = UTC_TIMESTAMP(6) + INTERVAL :refresh_lifetime MICROSECOND,
     due_at             = UTC_TIMESTAMP(6) + INTERVAL :due_in MICROSECOND,
@@ -273,6 +275,7 @@ const upsertPut = insertRow + `access_token       = :access_token,
 const declaredDead = `FORCE INDEX (due)
 WHERE service_name = :service AND due_at IS NULL AND id > :after
   AND failure_class = 'dead' AND failure_code NOT IN (:interrupted, :unknown)
+  AND deployment IN ('', :deployment)
   AND failed_at BETWEEN DATE'1970-01-01' + INTERVAL :since MICROSECOND
                     AND DATE'1970-01-01' + INTERVAL :began MICROSECOND
 ORDER BY id LIMIT :limit

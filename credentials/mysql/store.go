@@ -24,6 +24,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 
@@ -39,6 +40,27 @@ const DefaultTable = "credentials"
 type Options struct {
 	// Table is the name of the table, without colons and question marks. Empty: DefaultTable.
 	Table string
+
+	// AEAD seals the access token, the refresh token and the entries beside them, each bound to its
+	// column, service, account and deployment: a value that was moved does not open. Nil: they are
+	// stored as they are, which the log says at the first write.
+	//
+	// Rows from before sealing open, and are sealed by their next write; [Store.Reseal] seals the
+	// rest. A credential that does not open gives [credentials.ErrSealed].
+	AEAD AEAD
+
+	// RequireSealed refuses rows that are not sealed, as [credentials.ErrSealed], once all are:
+	// nobody can then put a plain token in a sealed one's place. It needs an AEAD.
+	RequireSealed bool
+
+	// Deployment names this installation among copies of its table, such as "production": up to 64
+	// printable ASCII characters without spaces. The name is kept in each row that is written. A row with another
+	// name gives [credentials.ErrOtherDeployment] and is not written; one without a name is
+	// everybody's. All processes of an installation have the same name. Empty: none.
+	Deployment string
+
+	// Logger is told of what no caller is told. Nil: slog.Default().
+	Logger *slog.Logger
 }
 
 // Store is a [credentials.Store] on MySQL, and has the operators' methods beside that contract:
@@ -51,6 +73,8 @@ type Store struct {
 
 	pool          func() sql.DBStats
 	connections   *limiter
+	sealer        *sealer
+	log           *slog.Logger
 	clocks        clocks
 	reads, writes *outage
 	caution       caution
@@ -67,10 +91,11 @@ func NewStore(db *sql.DB, opts *Options) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("mysql.NewStore: db is nil; open one with sql.Open(\"mysql\", dsn)")
 	}
-	table := DefaultTable
+	var o Options
 	if opts != nil {
-		table = cmp.Or(opts.Table, DefaultTable)
+		o = *opts
 	}
+	table, log := cmp.Or(o.Table, DefaultTable), cmp.Or(o.Logger, slog.Default())
 	if len(table) > 64 {
 		return nil, fmt.Errorf("mysql.NewStore: the table name has %d bytes; MySQL allows 64", len(table))
 	}
@@ -78,10 +103,30 @@ func NewStore(db *sql.DB, opts *Options) (*Store, error) {
 		return nil, fmt.Errorf("mysql.NewStore: the table name %q has a colon, a question mark or a zero "+
 			"byte in it, which stand for values in statements; choose another name", table)
 	}
+	if err := checkSealing(o); err != nil {
+		return nil, fmt.Errorf("mysql.NewStore: %w", err)
+	}
 	return &Store{
 		db: sqlx.NewDb(db, "mysql"), table: table, sql: statementsFor(table),
 		pool:        db.Stats,
 		connections: newLimiter(func() int { return db.Stats().MaxOpenConnections }),
 		reads:       newOutage(), writes: newOutage(),
+		log: log,
+		sealer: &sealer{
+			aead: o.AEAD, deployment: o.Deployment, requireSealed: o.RequireSealed, log: log,
+		},
 	}, nil
+}
+
+// checkSealing reports options of sealing that cannot be meant.
+func checkSealing(o Options) error {
+	if o.RequireSealed && o.AEAD == nil {
+		return errors.New("RequireSealed is set without an AEAD, which would open no row; set AEAD")
+	}
+	odd := func(r rune) bool { return r < '!' || r > '~' }
+	if len(o.Deployment) > 64 || strings.ContainsFunc(o.Deployment, odd) {
+		return fmt.Errorf("the deployment's name %.80q is not made of up to 64 printable ASCII characters "+
+			"without spaces; choose one such as \"production\"", o.Deployment)
+	}
+	return nil
 }
