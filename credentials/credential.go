@@ -94,18 +94,17 @@ type Failure struct {
 	// Count is the number of failures since the last success. Stores count it; Fail ignores it.
 	Count int
 
+	// Refusals is how many unclassified refusals in a row there were, with this failure (see
+	// [RefreshError].Unclassified), and RefusedFor the time since the first. Fail takes Refusals,
+	// and ignores RefusedFor: the first refusal begins the count, and zero ends it.
+	Refusals   int
+	RefusedFor time.Duration
+
 	// By is the holder whose exchange failed, Ago the time since. Fail ignores them: it takes the
 	// lease's.
 	By  string
 	Ago time.Duration
 }
-
-// Codes of dead grants that the provider did not declare dead: a service's policy is [NeverReplay],
-// and the outcome of an exchange is not known.
-const (
-	CodeInterrupted = "interrupted"     // the exchange's holder did not come back
-	CodeUnknown     = "outcome_unknown" // the answer was lost, late or unreadable
-)
 
 // TokenID names the token that the credential holds.
 func (c Credential) TokenID() TokenID { return TokenID{Row: c.Row, Version: c.TokenVersion} }

@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,6 +77,18 @@ const (
 	ClassUnknown Class = "unknown"
 )
 
+// Codes of dead grants that the provider did not declare dead. With the first two a service's policy
+// is [NeverReplay], and the outcome of an exchange is not known.
+const (
+	CodeInterrupted = "interrupted"     // the exchange's holder did not come back
+	CodeUnknown     = "outcome_unknown" // the answer was lost, late or unreadable
+
+	// CodeUnconfirmed: the provider refused for hours, for a reason that nobody knows, and the token
+	// has expired. Nothing is presented any more. The grant may be alive: a store's Revive takes the
+	// mark off, and no person need authorize again.
+	CodeUnconfirmed = "unconfirmed"
+)
+
 // Interruption names an exchange that may or may not have used up the refresh token.
 type Interruption struct {
 	By  string        // its holder, "" for none
@@ -91,6 +104,11 @@ type RefreshError struct {
 	Class  Class
 	Code   string // the provider's, or this library's (interrupted, too_young); "" if there is none
 	Reason string // for people: no secret, no response body
+
+	// Unclassified says that the provider refused for a reason that nobody knows, so that the grant
+	// may be dead. A [Refresher] sets it beside ClassTransient. Many such refusals over hours end
+	// the grant, with [CodeUnconfirmed].
+	Unclassified bool
 
 	// RetryAt is when the next exchange may start, by this host's clock. Zero: nothing was said
 	// (from a Refresher), or no exchange will follow (ClassDead).
@@ -108,7 +126,12 @@ type RefreshError struct {
 	// Err is the cause, for errors.Is and errors.As; nil in other processes. Error does not print
 	// it, since foreign errors quote response bodies, and encoders leave it out.
 	Err error `json:"-" xml:"-"`
+
+	stands *RefreshError // the refusal that a death with CodeUnconfirmed stands for
 }
+
+// refusal returns the provider's own, where e is made of one.
+func (e *RefreshError) refusal() *RefreshError { return cmp.Or(e.stands, e) }
 
 // Error names the credential, the failure and the remedy. The text contains no secret and no
 // response body.
@@ -132,6 +155,8 @@ func (e *RefreshError) Error() string {
 			e.Interrupted.By, e.Interrupted.Ago.Round(time.Millisecond))
 	}
 	switch {
+	case e.Class == ClassDead && e.Code == CodeUnconfirmed:
+		b.WriteString("; if the grant is alive, revive it, else authorize the account again and put the new grant")
 	case e.Class == ClassDead:
 		b.WriteString("; authorize the account again and put the new grant")
 	case !e.RetryAt.IsZero():
@@ -159,8 +184,12 @@ func asRefreshError(err error) *RefreshError {
 	var e *RefreshError
 	if errors.As(err, &e) {
 		switch e.Class {
-		case ClassDead, ClassTransient, ClassUnknown:
+		case ClassTransient:
 			return e
+		case ClassDead, ClassUnknown:
+			classified := *e
+			classified.Unclassified = false
+			return &classified
 		}
 		return &RefreshError{Class: ClassUnknown, Code: e.Code, Reason: e.Reason, RetryAt: e.RetryAt, Err: err}
 	}

@@ -82,6 +82,9 @@ func (x *exchange) run(ctx context.Context) (r result) {
 	}
 	p := &presentation{engine: x.engine, refresher: x.service.Refresher, claimed: c, late: x.saveLate}
 	x.answer = p.run(ctx, min(deadline, x.now().add(x.opts.ExchangeTimeout)))
+	if x.answer.err != nil {
+		x.answer.err = x.current().weigh(x.answer.err, x.service)
+	}
 	if x.answered != nil {
 		x.answered()
 	}
@@ -198,11 +201,12 @@ func (x *exchange) save(ctx context.Context) result {
 // fail records a failure, until that is done or the process ends, so that a dead grant is not
 // presented again, nor a refusal taken for an unknown outcome.
 func (x *exchange) fail(ctx context.Context, cause *RefreshError) result {
-	c := x.claimed.Credential
+	c := x.current()
 	failure := Failure{
-		Class:  cause.Class,
-		Code:   printable(cause.Code, 64, c.AccessToken, c.RefreshToken),
-		Reason: printable(cause.Reason, 255, c.AccessToken, c.RefreshToken),
+		Class:    cause.Class,
+		Code:     printable(cause.Code, 64, c.AccessToken, c.RefreshToken),
+		Reason:   printable(cause.Reason, 255, c.AccessToken, c.RefreshToken),
+		Refusals: c.refusals(cause),
 	}
 	if failure.Class == ClassUnknown && x.service.Replay == NeverReplay {
 		failure.Reason = printable("outcome unknown, and the service's policy is not to present the refresh token again: "+
@@ -210,7 +214,7 @@ func (x *exchange) fail(ctx context.Context, cause *RefreshError) result {
 		failure.Class, failure.Code = ClassDead, CodeUnknown
 	}
 	if failure.Class != ClassDead {
-		failure.RetryIn = retryIn(cause.RetryAt, c.Failure.Count)
+		failure.RetryIn = c.retryIn(cause, x.trigger != TriggerInvalidated)
 	}
 	if failure.Class == ClassUnknown && x.answer != nil {
 		// The provider may still be at work on the request, and take a second one for reuse.
@@ -219,8 +223,6 @@ func (x *exchange) fail(ctx context.Context, cause *RefreshError) result {
 	// Callers get an error made from the row's failure, not cause itself, whose text nobody has
 	// redacted.
 	c.Failure = failure
-	c.Interrupted.Ago += x.since(x.claimed.at)
-	c.Survived.Ago += x.since(x.claimed.at)
 	told := c.refreshError(x.opts.Holder, inner(ctx, cause.Err))
 	tries := 0
 	err := x.write(ctx, "a failed exchange could not be recorded yet", func(ctx context.Context) error {
@@ -235,6 +237,19 @@ func (x *exchange) fail(ctx context.Context, cause *RefreshError) result {
 		outcome = OutcomeUnsaved
 	}
 	return result{outcome: outcome, token: x.snapshot(x.claimed), err: told}
+}
+
+// current returns the credential as claimed, with its durations as they are now.
+func (x *exchange) current() Credential {
+	c, passed := x.claimed.Credential, x.since(x.claimed.at)
+	c.Interrupted.Ago += passed
+	c.Survived.Ago += passed
+	c.Failure.Ago += passed
+	c.Failure.RefusedFor += passed
+	if c.ExpiresIn != Never {
+		c.ExpiresIn -= passed
+	}
+	return c
 }
 
 // recorded reports whether the row has this exchange's failure and nothing later: the reply to its

@@ -58,6 +58,12 @@ const (
 	// interrupted exchange. The default.
 	ReplayOnce Replay = iota
 
+	// ReplayTwice is ReplayOnce for providers that refuse a refresh token while another request with
+	// it is under way, as Salesforce does, and that revoke nothing on reuse: a provider that calls
+	// the grant dead after an interrupted exchange is asked once more, a minute later, before it is
+	// believed. Callers get a [*RefreshError] of ClassTransient meanwhile.
+	ReplayTwice
+
 	// NeverReplay gives the grant up: the credential asks for a new authorization and says why.
 	// Right where reuse costs more than one grant.
 	NeverReplay
@@ -141,8 +147,8 @@ func (s Service) check() error {
 	switch {
 	case s.Refresher == nil, isFunc && f == nil:
 		return errors.New("Refresher is not set")
-	case s.Replay != ReplayOnce && s.Replay != NeverReplay:
-		return fmt.Errorf("Replay is %d; use ReplayOnce or NeverReplay", s.Replay)
+	case s.Replay < ReplayOnce || s.Replay > NeverReplay:
+		return fmt.Errorf("Replay is %d; use ReplayOnce, ReplayTwice or NeverReplay", s.Replay)
 	case s.DefaultLifetime < 0:
 		return fmt.Errorf("DefaultLifetime is %v; it must not be negative", s.DefaultLifetime)
 	case s.RefreshAhead < 0:

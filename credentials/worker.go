@@ -160,7 +160,7 @@ func (w *worker) stored() {
 func (w *worker) judge(ctx context.Context, x *exchange, probe bool) {
 	v := w.count(x, probe)
 	if v.disbelieved {
-		told := *x.answer.err
+		told := *x.answer.err.refusal()
 		told.Class, told.RetryAt = ClassTransient, time.Time{}
 		told.Reason = fmt.Sprintf("taken for an incident, since %d other accounts were declared dead in a row: %s",
 			massDeath, told.Reason)

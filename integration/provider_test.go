@@ -49,18 +49,17 @@ func providerFaults() []providerFault {
 			class: credentials.ClassTransient},
 		{fault: provider.Fault{Kind: provider.NoExpiresIn}},
 		{fault: provider.Fault{Kind: provider.ZeroExpiresIn}},
+		{fault: provider.Fault{Kind: provider.BadRefreshToken}, class: credentials.ClassDead,
+			code: "bad_refresh_token", next: "bad_refresh_token"},
 		{revoked: true, class: credentials.ClassDead, code: "invalid_grant", next: "invalid_grant"},
 	}
 	for _, fault := range []provider.Fault{
 		{Kind: provider.ServerError, Status: 500}, {Kind: provider.Hang}, {Kind: provider.Drop},
 		{Kind: provider.CutAnswer},
 		{Kind: provider.BrokenJSON}, {Kind: provider.NoAccessToken},
-		{Kind: provider.BadRefreshToken}, {Kind: provider.ServerError, Status: 408},
+		{Kind: provider.ServerError, Status: 408},
 	} {
 		unknown := providerFault{fault: fault, class: credentials.ClassUnknown}
-		if fault.Kind == provider.BadRefreshToken {
-			unknown.code = "bad_refresh_token"
-		}
 		cases = append(cases, unknown)
 		unknown.fault.Rotated, unknown.next = true, "invalid_grant"
 		cases = append(cases, unknown)

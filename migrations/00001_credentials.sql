@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS `credentials` (
     `survived_at`        DATETIME(6) NULL,
 
     `failures`           INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'since the last success',
+    `refusals`           INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'in a row, for a reason that nobody knows',
+    `refused_at`         DATETIME(6) NULL COMMENT 'the first of them',
     `failure_class`      VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'dead, transient or unknown; empty: none',
     `failure_code`       VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'the provider''s, such as invalid_grant',
     `failure_reason`     VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',

@@ -72,6 +72,10 @@ func (s *Store) Fail(ctx context.Context, fence credentials.Fence, f credentials
 		r.failure = failure{
 			class: f.Class, code: f.Code, reason: f.Reason, count: r.failure.count + 1,
 			by: held.holder, since: now, retry: after(now, f.RetryIn),
+			refusals: f.Refusals, refused: r.failure.refused,
+		}
+		if f.Refusals == 1 {
+			r.failure.refused = now
 		}
 		r.due = r.failure.retry
 		switch f.Class {

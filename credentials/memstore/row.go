@@ -35,6 +35,8 @@ type failure struct {
 	class        credentials.Class // "" for none
 	code, reason string
 	count        int
+	refusals     int
+	refused      time.Time // the first of them
 	by           string
 	since, retry time.Time
 }
@@ -67,6 +69,10 @@ func (r *row) at(now time.Time) credentials.Credential {
 	if f := r.failure; f.class != "" {
 		c.Failure = credentials.Failure{
 			Class: f.class, Code: f.code, Reason: f.reason, Count: f.count, By: f.by, Ago: now.Sub(f.since),
+			Refusals: f.refusals,
+		}
+		if f.refusals > 0 {
+			c.Failure.RefusedFor = now.Sub(f.refused)
 		}
 		if f.class != credentials.ClassDead {
 			c.Failure.RetryIn = until(now, f.retry)

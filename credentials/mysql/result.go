@@ -57,6 +57,7 @@ func (s *Store) Fail(ctx context.Context, fence credentials.Fence, failure crede
 	args := fenceArgs(fence)
 	args["class"], args["code"], args["reason"] = string(failure.Class), failure.Code, failure.Reason
 	args["unknown"] = failure.Class == credentials.ClassUnknown
+	args["refusals"] = failure.Refusals
 	args["retry_in"] = micros(failure.RetryIn)
 	if failure.Class == credentials.ClassDead {
 		args["retry_in"] = nil

@@ -47,6 +47,8 @@ type row struct {
 	SurvivedBy       string        `column:"survived_by"`
 	SurvivedAgo      sql.NullInt64 `since:"survived_at"`
 	Failures         int           `column:"failures"`
+	Refusals         int           `column:"refusals"`
+	RefusedFor       sql.NullInt64 `since:"refused_at"`
 	FailureClass     string        `column:"failure_class"`
 	FailureCode      string        `column:"failure_code"`
 	FailureReason    string        `column:"failure_reason"`
@@ -176,6 +178,9 @@ func (r row) credential() (credentials.Credential, error) {
 			Count:   r.Failures,
 			By:      r.FailedBy,
 			Ago:     duration(r.FailedAgo.Int64),
+
+			Refusals:   r.Refusals,
+			RefusedFor: duration(r.RefusedFor.Int64),
 		},
 		Refreshed: credentials.Refreshed{
 			By:   r.RefreshedBy,

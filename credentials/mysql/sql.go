@@ -167,6 +167,8 @@ const clearAttempts = `interrupted_by     = '',
     ` + clearFailure
 
 const clearFailure = `failures           = 0,
+    refusals           = 0,
+    refused_at         = NULL,
     failure_class      = '',
     failure_code       = '',
     failure_reason     = '',
@@ -214,6 +216,8 @@ WHERE id = :row AND (lease_id = :claim OR token_version < :version)`
 // covers a success.
 const updateFail = "UPDATE `credentials`" + `
 SET failures           = failures + 1,
+    refused_at         = IF(:refusals > 1, refused_at, IF(:refusals = 1, UTC_TIMESTAMP(6), NULL)),
+    refusals           = :refusals,
     failure_class      = :class,
     failure_code       = :code,
     failure_reason     = :reason,

@@ -81,8 +81,8 @@ func TestAnswers(t *testing.T) {
 	}{
 		{"everything", "application/json;charset=UTF-8", `{"access_token":"a","refresh_token":"r","expires_in":1,"refresh_expires_in":2,` +
 			`"token_type":"bearer","scope":"x y","id_token":"e.y.J","created_at":1700000000,"ratio":0.50,"ok":true,"none":null,` +
-			`"list":["x"],"nested":{"x":1},"error_description":"none"}`, "r",
-			map[string]string{"token_type": "bearer", "scope": "x y", "id_token": "e.y.J", "created_at": "1700000000", "ratio": "0.50", "ok": "true"}},
+			`"list":["x","y"],"mixed":["x",1],"none of it":[],"nested":{"x":1},"error_description":"none"}`, "r",
+			map[string]string{"token_type": "bearer", "scope": "x y", "id_token": "e.y.J", "created_at": "1700000000", "ratio": "0.50", "ok": "true", "list": "x y"}},
 		{"nothing but the token", "application/json", `{"access_token":"a"}`, "", nil},
 		{"no content type", "", `{"access_token":"a","scope":"x"}`, "", map[string]string{"scope": "x"}},
 		{"byte order mark", "application/json", "\ufeff{\"access_token\":\"a\"}", "", nil},

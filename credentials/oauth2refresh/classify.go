@@ -10,83 +10,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
 )
-
-// verdict is the meaning of an answer, with a text for people.
-type verdict struct {
-	class credentials.Class
-	says  string
-}
-
-// codes are the error codes whose meaning is known: RFC 6749 sections 5.2 and 4.1.2.1, RFC 8628,
-// RFC 8707, RFC 9449. The client is authenticated before the refresh token is looked at (RFC 6749
-// section 6), so a fault of the request itself leaves the token alone.
-var codes = map[string]verdict{
-	"invalid_grant": {credentials.ClassDead,
-		"the refresh token is invalid, expired, revoked, or was issued to another client"},
-	"invalid_client": {credentials.ClassTransient, notAuthenticated},
-	"unauthorized_client": {credentials.ClassTransient,
-		"the client may not use this grant; check the app's settings at the provider"},
-	"unsupported_grant_type": {credentials.ClassTransient,
-		"the provider does not know this grant; check TokenURL and the app's settings"},
-	"invalid_scope": {credentials.ClassTransient, "the scope is not granted; check Scopes"},
-	"invalid_target": {credentials.ClassTransient,
-		"the resource is not granted; check the parameters of the request"},
-	"invalid_dpop_proof":      {credentials.ClassTransient, noDPoP},
-	"use_dpop_nonce":          {credentials.ClassTransient, noDPoP},
-	"temporarily_unavailable": {credentials.ClassTransient, notAvailable},
-	"slow_down":               {credentials.ClassTransient, "the provider asks for fewer requests"},
-	"server_error": {credentials.ClassUnknown,
-		"the provider failed, and does not say how far it got"},
-	"invalid_request": {credentials.ClassUnknown,
-		"the request is malformed, or another exchange of the same refresh token overlapped it; " +
-			"check the app's settings, and whether anything else uses the grant"},
-}
-
-const (
-	noDPoP       = "the provider asks for DPoP, which is not supported"
-	notAvailable = "the provider is not available for now"
-	noEndpoint   = "this is no token endpoint; check TokenURL"
-	tooLarge     = "the request is too large for the provider"
-	clientClosed = "a proxy says that the client closed the connection"
-
-	notAuthenticated = "client authentication failed; check ClientID, ClientSecret and AuthStyle"
-	notLetIn         = "the provider does not let this client in; check the app's settings and the network"
-)
-
-// refused is said of a 4xx that names no reason which is known here.
-const refused = "the request was refused without a reason that is known here; check TokenURL, the " +
-	"app's settings and the network; if the provider calls a dead grant so, Classify can tell"
-
-// refusals are the statuses that say, with any body, more than that the request was refused.
-var refusals = map[int]string{
-	http.StatusUnauthorized:                notAuthenticated,
-	http.StatusForbidden:                   notLetIn,
-	http.StatusNotFound:                    "there is no token endpoint; check TokenURL",
-	http.StatusMethodNotAllowed:            noEndpoint,
-	http.StatusNotAcceptable:               noEndpoint,
-	http.StatusProxyAuthRequired:           "the proxy wants authentication; check the HTTP client's proxy",
-	http.StatusRequestEntityTooLarge:       tooLarge,
-	http.StatusUnsupportedMediaType:        noEndpoint,
-	http.StatusMisdirectedRequest:          "the server does not answer for this host; check TokenURL",
-	http.StatusTooEarly:                    "the provider wants the request again, later",
-	http.StatusRequestHeaderFieldsTooLarge: tooLarge,
-}
-
-// late are the statuses of 4xx that speak of time and not of the request. A server or a proxy may
-// give one while the request is being processed behind it (tower-http's time-out is a 408), so
-// these statuses refuse nothing.
-var late = map[int]string{
-	http.StatusRequestTimeout: "the time was over, and nobody says whose",
-	460:                       clientClosed, // AWS
-	499:                       clientClosed, // nginx
-}
 
 // judge returns the grant of an answer, or the error that tells its meaning.
 func (r *Refresher) judge(
@@ -108,11 +37,13 @@ func (r *Refresher) judge(
 	}
 	response := Response{
 		Status: a.status,
-		Code:   errorCode(got.str("error"), secrets...),
+		Code:   got.code(!success, secrets...),
 		Header: a.header,
 		Body:   credentials.NewSecret(string(a.body)),
 	}
-	v := r.verdict(response)
+	v := r.verdict(response, statement{
+		description: got.described(), page: a.page(), overlapped: p.overlapped,
+	})
 	if v.says != "" {
 		v.says = cmp.Or(p.says[response.Code], v.says)
 	}
@@ -131,7 +62,8 @@ func (r *Refresher) judge(
 	if v.says != "" {
 		reason += ": " + v.says
 	}
-	e := &credentials.RefreshError{Class: v.class, Code: response.Code, Reason: reason, Err: cause(ctx, a.broken)}
+	e := &credentials.RefreshError{Class: v.class, Code: response.Code, Reason: reason, Err: cause(ctx, a.broken),
+		Unclassified: v.unclassified}
 	if v.class != credentials.ClassDead {
 		now := time.Now()
 		if delay := retryAfter(a.header, now); delay > 0 {
@@ -142,13 +74,17 @@ func (r *Refresher) judge(
 }
 
 // verdict returns the meaning of an answer that is no success, for this refresher.
-func (r *Refresher) verdict(response Response) verdict {
-	v := classify(response)
-	if !r.presents && v.class != credentials.ClassTransient { // nothing could be used up, or dead
-		v = verdict{class: credentials.ClassTransient}
+func (r *Refresher) verdict(response Response, s statement) verdict {
+	v := classify(response, s)
+	if !r.presents { // nothing could be used up, or dead
+		if v.unclassified = false; v.class != credentials.ClassTransient {
+			v = verdict{class: credentials.ClassTransient}
+		}
 	}
-	if class, ok := r.ask(response); ok && class != v.class {
-		v = verdict{class: class}
+	if class, ok := r.ask(response); ok {
+		if v.unclassified = false; class != v.class {
+			v = verdict{class: class}
+		}
 	}
 	return v
 }
@@ -166,31 +102,67 @@ func (r *Refresher) ask(response Response) (credentials.Class, bool) {
 	return credentials.ClassUnknown, ok
 }
 
+// statement is the part of an answer that is no success which speaks for itself.
+type statement struct {
+	description string // for people
+	page        bool   // the body is a page, as of a firewall
+	overlapped  bool   // another request of the same token may be under way
+}
+
 // classify returns the meaning of an answer that is no success.
-func classify(response Response) verdict {
+func classify(response Response, s statement) verdict {
+	status := response.Status
 	switch {
-	case isRedirect(response.Status):
-		return verdict{credentials.ClassTransient, "the token URL redirects, and redirects are not followed, " +
-			"since they would carry secrets elsewhere; set TokenURL to the address that it leads to"}
-	case response.Status == http.StatusTooManyRequests:
-		return verdict{credentials.ClassTransient, "too many requests"}
-	case response.Status == http.StatusServiceUnavailable:
-		return verdict{credentials.ClassTransient, notAvailable}
+	case isRedirect(status):
+		return verdict{class: credentials.ClassTransient, says: "the token URL redirects, and redirects are not " +
+			"followed, since they would carry secrets elsewhere; set TokenURL to the address that it leads to"}
+	case status == http.StatusTooManyRequests:
+		return verdict{class: credentials.ClassTransient, says: "too many requests"}
+	case status == http.StatusServiceUnavailable:
+		return verdict{class: credentials.ClassTransient, says: notAvailable}
 	}
-	if v, ok := codes[response.Code]; ok {
-		if v.class == credentials.ClassDead && response.Status >= 500 {
-			v = verdict{credentials.ClassUnknown, "an error of the server beside a code that calls the grant " +
-				"dead; Classify can tell which to believe"}
+	if v, ok := s.meaning(response); ok {
+		switch {
+		case status >= 500 && v.class == credentials.ClassDead:
+			return verdict{class: credentials.ClassUnknown, says: "an error of the server beside a code that calls " +
+				"the grant dead; Classify can tell which to believe"}
+		case status >= 500 && (v.own || v.unclassified):
+			return verdict{class: credentials.ClassUnknown, says: "the provider failed, and does not say how far it got"}
 		}
 		return v
 	}
-	if says, ok := late[response.Status]; ok {
-		return verdict{credentials.ClassUnknown, says}
+	if says, ok := late[status]; ok {
+		return verdict{class: credentials.ClassUnknown, says: says}
 	}
-	if response.Status >= 400 && response.Status <= 499 {
-		return verdict{credentials.ClassTransient, cmp.Or(refusals[response.Status], refused)}
+	if status < 400 || status > 499 {
+		return verdict{class: credentials.ClassUnknown}
 	}
-	return verdict{class: credentials.ClassUnknown}
+	says, said := refusals[status]
+	return verdict{
+		class: credentials.ClassTransient, says: cmp.Or(says, refused), unclassified: !said && !s.page,
+	}
+}
+
+// meaning returns the meaning of the answer's code; false if the answer has none, or none but the
+// words of its status.
+func (s statement) meaning(response Response) (verdict, bool) {
+	word := normal(response.Code)
+	v, known := codes[word]
+	switch {
+	case word == "", response.Status == http.StatusUnauthorized && word == "unauthorized",
+		response.Status == http.StatusForbidden && word == "forbidden", late[response.Status] != "" && !known:
+		return verdict{}, false
+	case !known:
+		v = verdict{class: credentials.ClassTransient, says: foreign, unclassified: true}
+	}
+	switch {
+	case (v.unclassified || word == "unauthorized_client") && saysDead(s.description):
+		return deadToken, true
+	case word == "invalid_request" && s.overlapped:
+		// Ory fosite and Hydra answer so to the loser of two overlapping presentations.
+		return verdict{class: credentials.ClassUnknown, says: overlapped}, true
+	}
+	return v, true
 }
 
 func isRedirect(status int) bool { return status >= 300 && status <= 399 }
@@ -253,24 +225,4 @@ func cause(ctx context.Context, err error) error {
 		return errno
 	}
 	return nil
-}
-
-// codeWords matches an error code. Tokens have digits, or change case in the middle.
-var codeWords = regexp.MustCompile(`^(?:[A-Z]?[a-z]+|[A-Z]+)(?:[_.-](?:[A-Z]?[a-z]+|[A-Z]+))*$`)
-
-// errorCode returns code if it looks like one (words of letters, each small, capitalized or in
-// capitals, joined by '_', '-' or '.'; at most 64 bytes) and is none of the secrets, in whatever
-// case, else "". Some servers put sentences there.
-func errorCode(code string, secrets ...string) string {
-	if len(code) > 64 || !codeWords.MatchString(code) {
-		return ""
-	}
-	lower := strings.ToLower(code)
-	for _, secret := range secrets {
-		secret = strings.ToLower(secret)
-		if secret != "" && (strings.Contains(lower, secret) || len(code) >= 8 && strings.Contains(secret, lower)) {
-			return ""
-		}
-	}
-	return code
 }

@@ -19,13 +19,13 @@ const (
 	unknown   = credentials.ClassUnknown
 )
 
-// speaks is a hook for providers that call a grant dead in their own way.
+// speaks is a hook for a provider that speaks in its own way.
 func speaks(r oauth2refresh.Response) (credentials.Class, bool) {
 	switch {
 	case r.Status == http.StatusBadRequest && r.Body.IsZero(): // Glewlwyd
 		return dead, true
-	case r.Code == "bad_refresh_token": // GitHub, with status 200
-		return dead, true
+	case r.Code == "bad_refresh_token":
+		return transient, true
 	}
 	return "", false
 }
@@ -56,8 +56,8 @@ var providerFaults = []struct {
 	{"cut off, used up", fault{Kind: provider.CutAnswer, Rotated: true}, nil, unknown, "", "broke off", 0},
 	{"broken JSON", fault{Kind: provider.BrokenJSON, Rotated: true}, nil, unknown, "", "cannot be read", 0},
 	{"no access token", fault{Kind: provider.NoAccessToken, Rotated: true}, nil, unknown, "", "has no access_token", 0},
-	{"bad_refresh_token", fault{Kind: provider.BadRefreshToken}, nil, unknown, "bad_refresh_token", "200 OK", 0},
-	{"bad_refresh_token, hook", fault{Kind: provider.BadRefreshToken}, speaks, dead, "bad_refresh_token", "200 OK", 0},
+	{"bad_refresh_token", fault{Kind: provider.BadRefreshToken}, nil, dead, "bad_refresh_token", "200 OK", 0},
+	{"bad_refresh_token, hook", fault{Kind: provider.BadRefreshToken}, speaks, transient, "bad_refresh_token", "200 OK", 0},
 	{"400 without body", fault{Kind: provider.EmptyBadRequest}, nil, transient, "", "400 Bad Request", 0},
 	{"firewall's page", fault{Kind: provider.Firewall}, nil, transient, "", "403 Forbidden", 0},
 	{"firewall's page, 400", fault{Kind: provider.Firewall, Status: 400}, nil, transient, "", "without a reason", 0},
@@ -154,13 +154,14 @@ var failures = []struct {
 	{"invalid_grant with 200", 200, `{"error":"invalid_grant"}`, dead, "invalid_grant", "invalid, expired, revoked"},
 	{"invalid_grant with 500", 500, `{"error":"invalid_grant"}`, unknown, "invalid_grant", "Classify"},
 	{"invalid_grant with 429", 429, `{"error":"invalid_grant"}`, transient, "invalid_grant", "too many requests"},
-	{"invalid_request", 400, `{"error":"invalid_request"}`, unknown, "invalid_request", "overlapped"},
+	{"invalid_request", 400, `{"error":"invalid_request"}`, transient, "invalid_request", "malformed"},
 	{"unauthorized_client", 400, `{"error":"unauthorized_client"}`, transient, "unauthorized_client", "settings"},
 	{"unsupported_grant_type", 400, `{"error":"unsupported_grant_type"}`, transient, "unsupported_grant_type", "TokenURL"},
 	{"invalid_scope", 400, `{"error":"invalid_scope"}`, transient, "invalid_scope", "Scopes"},
 	{"temporarily_unavailable", 400, `{"error":"temporarily_unavailable"}`, transient, "temporarily_unavailable", "for now"},
 	{"temporarily_unavailable with 500", 500, `{"error":"temporarily_unavailable"}`, transient, "temporarily_unavailable", "for now"},
-	{"server_error", 400, `{"error":"server_error"}`, unknown, "server_error", "how far"},
+	{"server_error", 400, `{"error":"server_error"}`, transient, "server_error", "failed"},
+	{"server_error with 500", 500, `{"error":"server_error"}`, unknown, "server_error", "how far"},
 	{"unheard-of code", 400, `{"error":"computer_says_no"}`, transient, "computer_says_no", "400"},
 	{"Spring's error", 401, `{"status":401,"error":"Unauthorized"}`, transient, "Unauthorized", "check ClientID"},
 	{"sentence for a code", 400, `{"error":"the token letters-only is bad"}`, transient, "", "400"},

@@ -50,6 +50,8 @@ func (r *Refresher) Exchange(
 		send:    func(ctx context.Context) error { return r.authorize(ctx, code, opts) },
 		secrets: []string{code, verifier(opts)},
 		says:    codeSays,
+
+		overlapped: true, // a browser may send the callback twice
 	})
 	var failure *credentials.RefreshError
 	if errors.As(err, &failure) {

@@ -53,12 +53,12 @@ func parametersOf(t *oauth2.Token) parameters {
 		switch value := t.Extra(name).(type) {
 		case string:
 			if value != "" {
-				p[name] = parameter{value, true}
+				p[name] = parameter{value, quoted}
 			}
 		case float64:
-			p[name] = parameter{strconv.FormatFloat(value, 'g', -1, 64), false}
+			p[name] = parameter{strconv.FormatFloat(value, 'g', -1, 64), plain}
 		case int64: // a form has no types, and x/oauth2 takes digits for a number
-			p[name] = parameter{strconv.FormatInt(value, 10), false}
+			p[name] = parameter{strconv.FormatInt(value, 10), plain}
 		}
 	}
 	return p

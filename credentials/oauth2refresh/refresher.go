@@ -40,28 +40,34 @@
 //	3xx                                                     transient  (a redirect, not followed)
 //	any other answer, by Options.Classify                   as the hook says
 //	429, 503                                                transient  (refused, not looked at)
-//	invalid_grant, but not with a 5xx                       dead
+//	invalid_grant and other words for it, but not with 5xx  dead
 //	invalid_client, unauthorized_client, invalid_scope,
 //	  unsupported_grant_type, temporarily_unavailable …     transient  (set-up errors kill no grant)
-//	invalid_request                                         unknown
+//	invalid_request after an interrupted exchange           unknown
 //	408, 460, 499                                           unknown
-//	every other 4xx, with any body or none                  transient
+//	every other 4xx, or 200 with an error code              transient
 //	200 that is cut off, unreadable or has no access_token  unknown
 //	every other 5xx                                         unknown
 //
+// Providers have many words for a dead grant, and put them in many places: bad_refresh_token,
+// refresh_token_reused, interaction_required, an invalid_request that says "refresh_token is
+// invalid"; in "error", "error.code", "errors", "status". Those that the field is known for are read
+// wherever they stand.
+//
 // A 4xx refuses the request (RFC 9110 section 15.5), so a refresh token that the answer does not
-// name was not used: the page of a firewall ends no grant, whatever the service's Replay. A 400
-// without a body ends none either. Glewlwyd answers so to a dead grant, but proxies answer so to
-// much else. A dead grant that is presented again costs a request, a living one that is given up
-// costs a person's time; Options.Classify can tell them apart. 408, 460 and 499 speak of time:
-// proxies and time-outs around a handler give them while the provider is at work.
+// name was not used: the page of a firewall ends no grant, whatever the service's Replay. A dead
+// grant that is presented again costs a request, a living one that is given up costs a person's
+// time. So a refusal for a reason that nobody knows (an unheard-of code, a 400 without a body) is
+// transient and Unclassified: a manager lets the grant come to an end after hours of such refusals,
+// as credentials.CodeUnconfirmed says. Options.Classify can tell at once. 408, 460 and 499 speak of
+// time: proxies and time-outs around a handler give them while the provider is at work.
 //
 // A 500, 502 or 504 does not say how far the provider got, so it is unknown. A 200 that is no token
 // response is unknown too, since a success that was spoilt on its way looks the same.
-// invalid_request is unknown because Ory fosite and Hydra give it to the loser of two overlapping
-// presentations: the winner may have used up the refresh token, and to present the token once more
-// would then revoke the whole family. Other providers give it for a dead grant; where the two can
-// be told apart, Options.Classify does.
+// invalid_request is unknown where an earlier exchange was interrupted, because Ory fosite and Hydra
+// give it to the loser of two overlapping presentations: the winner may have used up the refresh
+// token, and to present the token once more would then revoke the whole family. A provider's own
+// fault (server_error) is no refusal of the grant.
 //
 // Client credentials have nothing that could be used up: an answer that would be unknown or dead is
 // transient there, unless Options.Classify says otherwise.
@@ -114,8 +120,10 @@ type Response struct {
 	// Status is the HTTP status, such as 400.
 	Status int
 
-	// Code is the parameter "error" (RFC 6749 section 5.2), such as "invalid_grant"; "" if there is
-	// none, or none that looks like an error code: words of letters, joined by '_', '-' or '.'.
+	// Code is the error code, such as "invalid_grant": the parameter "error" (RFC 6749 section 5.2)
+	// or, from providers that have it elsewhere, "error.code", "errors", "code", "status" and the
+	// like. "" if there is none, or none that looks like an error code: words of letters, joined by
+	// '_', '-' or '.'.
 	Code string
 
 	// Header has the answer's header fields.
@@ -278,18 +286,22 @@ func (r *Refresher) Refresh(ctx context.Context, in credentials.RefreshInput) (c
 		return credentials.Grant{}, misconfigured(err)
 	}
 	if r.presents && in.RefreshToken.IsZero() {
-		return credentials.Grant{}, &credentials.RefreshError{
-			Class: credentials.ClassDead, Reason: "no refresh token is stored",
-		}
+		return credentials.Grant{}, misconfigured(errNoRefreshToken)
 	}
 	refreshToken := in.RefreshToken.Reveal()
 	return r.present(ctx, presentation{
 		send:    func(ctx context.Context) error { return r.exchange(ctx, refreshToken) },
 		secrets: []string{refreshToken},
+
+		overlapped: in.Interrupted.By != "",
 	})
 }
 
-// misconfigured is the failure of a Refresher whose Check returned err.
+// errNoRefreshToken is a mistake of the configuration, and no word of the provider about a grant.
+var errNoRefreshToken = errors.New("oauth2refresh: no refresh token is stored, and nothing was presented; " +
+	"put a grant that has one, or use NewClientCredentials if the service needs none")
+
+// misconfigured is the failure of a Refresher whose configuration does not fit, as err says.
 func misconfigured(err error) *credentials.RefreshError {
 	return &credentials.RefreshError{Class: credentials.ClassTransient, Reason: err.Error(), Err: err}
 }
@@ -299,6 +311,8 @@ type presentation struct {
 	send    func(ctx context.Context) error
 	secrets []string          // the request presents them; an answer may repeat them
 	says    map[string]string // the meaning of error codes, where it is not that of a refresh
+
+	overlapped bool // an earlier request with the same token or code may be under way
 }
 
 // present sends the request once and returns the grant of its answer; Check has found no mistake.

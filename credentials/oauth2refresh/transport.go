@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"mime"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -43,6 +44,12 @@ type answer struct {
 	header http.Header
 	body   []byte
 	broken error // why the body is incomplete; nil: it is complete
+}
+
+// page reports whether the body is a page for people, as a firewall or a proxy sends.
+func (a *answer) page() bool {
+	kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+	return kind == "text/html" || bytes.HasPrefix(bytes.TrimSpace(a.body), []byte("<"))
 }
 
 // RoundTrip implements [http.RoundTripper].

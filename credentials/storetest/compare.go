@@ -19,7 +19,7 @@ type snapshot struct {
 	LeaseID, LeaseHolder                                string
 	LeaseVersion                                        uint64
 	FailureClass, FailureCode, FailureReason, FailureBy string
-	FailureCount                                        int
+	FailureCount, Refusals                              int
 	InterruptedBy, SurvivedBy, RefreshedBy              string
 	RefreshedTook                                       time.Duration
 }
@@ -37,7 +37,7 @@ func steady(c credentials.Credential) snapshot {
 		Due:     c.DueIn != credentials.Never,
 		LeaseID: c.Lease.ID, LeaseHolder: c.Lease.Holder, LeaseVersion: c.Lease.Version,
 		FailureClass: string(c.Failure.Class), FailureCode: c.Failure.Code, FailureReason: c.Failure.Reason,
-		FailureBy: c.Failure.By, FailureCount: c.Failure.Count,
+		FailureBy: c.Failure.By, FailureCount: c.Failure.Count, Refusals: c.Failure.Refusals,
 		InterruptedBy: c.Interrupted.By, SurvivedBy: c.Survived.By, RefreshedBy: c.Refreshed.By, RefreshedTook: c.Refreshed.Took,
 	}
 }

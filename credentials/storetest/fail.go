@@ -14,6 +14,7 @@ var failTests = []test{
 	{"invariant 9: a dead grant stays dead until a put", failDead},
 	{"invariant 11: a good token stays good", failKeepsToken},
 	{"a failure without code and reason", failBare},
+	{"refusals in a row, and since when", failRefusals},
 	{"the last failure's details are kept, not the first's", failReplaces},
 }
 
@@ -112,6 +113,27 @@ func failKeepsToken(s *subject) {
 		equal(s, "Failure.Class", c.Failure.Class, class)
 		state(s, c, credentials.StateFresh)
 	}
+}
+
+func failRefusals(s *subject) {
+	s.seed()
+	refused := func(n int) credentials.Credential {
+		s.Helper()
+		f := failureNow(credentials.ClassTransient)
+		f.Refusals, f.RefusedFor = n, time.Hour // Fail ignores RefusedFor
+		c := s.fail(s.claim("A", long), f)
+		equal(s, "Failure.Refusals", c.Failure.Refusals, n)
+		return c
+	}
+	ago(s, "RefusedFor of the first", refused(1).Failure.RefusedFor, 0)
+	const pause = 50 * time.Millisecond
+	s.await("some time to pass", func(c credentials.Credential) bool { return c.Failure.RefusedFor >= pause })
+	ago(s, "RefusedFor of the second", refused(2).Failure.RefusedFor, pause)
+	ago(s, "RefusedFor of the first after it", refused(1).Failure.RefusedFor, 0)
+	equal(s, "RefusedFor of none", refused(0).Failure.RefusedFor, 0)
+	refused(1)
+	c := s.save(s.claim("B", long), renewalDue("B"))
+	equal(s, "Failure after a success", c.Failure, credentials.Failure{})
 }
 
 func failBare(s *subject) {

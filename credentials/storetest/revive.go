@@ -51,7 +51,9 @@ func (s *subject) revives(revival credentials.Revival, want ...*subject) {
 func reviveDead(s *subject) {
 	s.put(credentials.Grant{RefreshToken: secret("refresh")})
 	s.fail(s.claim("L", long), failureNow(credentials.ClassUnknown)) // which leaves an interruption
-	before := s.fail(s.claim("A", long), failure(credentials.ClassDead))
+	died := failure(credentials.ClassDead)
+	died.Code, died.Refusals = credentials.CodeUnconfirmed, 1 // the provider's own words are in the other cases
+	before := s.fail(s.claim("A", long), died)
 	s.revives(s.revival(), s)
 	c := s.get()
 	equal(s, "Failure", c.Failure, credentials.Failure{})
