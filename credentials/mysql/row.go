@@ -104,6 +104,10 @@ func (r row) key() credentials.Key {
 	return credentials.Key{Service: r.Service, Account: r.Account}
 }
 
+func (r row) secrets() secrets {
+	return secrets{access: r.AccessToken, refresh: r.RefreshToken, extra: r.Extra}
+}
+
 // unreadable is a row that has no credential for this process.
 type unreadable struct {
 	row uint64
@@ -130,8 +134,7 @@ func (s *Store) credential(r row) (credentials.Credential, error) {
 	if err := s.owns(r); err != nil {
 		return credentials.Credential{Key: r.key()}, err
 	}
-	found := secrets{access: r.AccessToken, refresh: r.RefreshToken, extra: r.Extra}
-	plain, err := s.sealer.open(r.key(), r.Deployment, found)
+	plain, err := s.sealer.open(r.key(), r.Deployment, r.secrets())
 	if err != nil {
 		return credentials.Credential{Key: r.key()}, err
 	}

@@ -8,8 +8,8 @@ import (
 
 // The statements, all of them. Times are written and compared by the server's clock alone
 // (UTC_TIMESTAMP(6)); durations go in and come out in microseconds. Conditional UPDATEs always
-// change `version`, so that the number of rows affected is the same whether the host counts found
-// or changed rows. No assignment reads a column assigned before it, so that a statement means the
+// change `version` (updateReseal the sealed bytes), so that the number of rows affected is the same
+// whether the host counts found or changed rows. No assignment reads a column assigned before it, so that a statement means the
 // same under MariaDB's SIMULTANEOUS_ASSIGNMENT. The names of bind variables are sqlx's.
 
 // account compares the name byte by byte whatever character set the host's connection declares. The
@@ -300,6 +300,33 @@ SET due_at             = DATE'1970-01-01' + INTERVAL (:due + FLOOR(CRC32(id) / 4
     ` + clearFailure + `
 WHERE failure_class = 'dead' AND id IN `
 
+// The pages of what goes through the whole table. A row that is made meanwhile has a greater id.
+const (
+	selectAfter = "WHERE id > :after ORDER BY id LIMIT :limit"
+	selectRows  = "FORCE INDEX (PRIMARY)\nWHERE id IN (?) ORDER BY id"
+
+	selectBeginnings = "SELECT id, LEFT(access_token, 25), LEFT(refresh_token, 25), LEFT(extra, 25)\n" +
+		"FROM `credentials` " + selectAfter
+)
+
+// lockRows locks those of the rows that nobody has locked. The index is forced, since a scan of the
+// table would lock rows that are not asked for.
+const lockRows = "SELECT id FROM `credentials` FORCE INDEX (PRIMARY)\nWHERE id IN (?)\n" +
+	forUpdate + skipLocked
+
+// updateReseal writes the same secrets sealed anew, all of a row's at once, and only if nothing was
+// written since they were read. version stays, for nothing has changed that anybody waits for. Were
+// it to move on, the failure of an exchange that is under way would miss, and a lease that ended
+// with nothing saved would look overtaken by a success: its interruption would be lost. What version
+// does not show is another resealing, whose newer key must not be covered by an older one: therefore
+// extra has to begin as it did, with the name of its write.
+const updateReseal = "UPDATE `credentials`" + `
+SET access_token       = :access_token,
+    refresh_token      = :refresh_token,
+    extra              = :extra,
+    deployment         = :deployment
+WHERE id = :row AND version = :version AND LEFT(extra, 20) = UNHEX(:found)`
+
 const deleteRow = "DELETE FROM `credentials` WHERE id = :row"
 
 // The probes find out whether the account may write, and find nothing to write: no row has the id
@@ -317,7 +344,8 @@ type statements struct {
 	selectByKey, selectForClaim, selectForClaimNoWait, selectByRow, selectAll        statement
 	selectServices, selectIDs, selectStatuses, selectFirst                           statement
 	selectNone, lockDue, lockProbe, selectClaimed, selectVersions, selectDueServices statement
-	lockRow, updatePostpone                                                          statement
+	lockRow, lockRows, updatePostpone                                                statement
+	selectAfter, selectRows, selectBeginnings, updateReseal                          statement
 	selectDead, lockDead, updateRevive                                               statement
 	updateClaim, updateSave, updateFail, updateRelease                               statement
 	insertNew, upsertPut, deleteRow                                                  statement
@@ -344,6 +372,11 @@ func statementsFor(table string) statements {
 		selectVersions:       in(selectVersions),
 		selectDueServices:    in(selectDueServices),
 		lockRow:              in(lockRow),
+		lockRows:             in(lockRows),
+		selectAfter:          in(selectRow + selectAfter),
+		selectRows:           in(selectRow + selectRows),
+		selectBeginnings:     in(selectBeginnings),
+		updateReseal:         in(updateReseal),
 		updatePostpone:       in(updatePostpone),
 		selectDead:           in(selectName + declaredDead),
 		lockDead:             in(selectName + declaredDead + forUpdate),
