@@ -53,6 +53,10 @@ const (
 	// provider does.
 	Firewall Kind = "firewall"
 
+	// OwnWords answers Fault.Status (400 if that is 0) with Fault.Body, which is JSON: for what one
+	// provider says and no other.
+	OwnWords Kind = "own_words"
+
 	// InvalidClient answers 401 invalid_client (RFC 6749 section 5.2).
 	InvalidClient Kind = "invalid_client"
 )
@@ -61,7 +65,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		RateLimited, ServerError, Hang, Drop, CutAnswer, BrokenJSON, NoAccessToken, NoExpiresIn, ZeroExpiresIn,
-		BadRefreshToken, EmptyBadRequest, Firewall, InvalidClient,
+		BadRefreshToken, EmptyBadRequest, Firewall, OwnWords, InvalidClient,
 	}
 }
 
@@ -84,8 +88,11 @@ type Fault struct {
 	// ZeroExpiresIn are successes and rotate always.
 	Rotated bool `json:"rotated,omitempty"`
 
-	// Status is what ServerError and Firewall answer; zero: 503 and 403.
+	// Status is what ServerError, Firewall and OwnWords answer; zero: 503, 403 and 400.
 	Status int `json:"status,omitempty"`
+
+	// Body is what OwnWords answers.
+	Body string `json:"body,omitempty"`
 
 	// RetryAfter is sent with RateLimited and ServerError, in whole seconds, or with AsDate as an
 	// HTTP-date counted from the Date of the answer (RFC 9110 section 10.2.3). Zero: no such
@@ -191,6 +198,8 @@ func (f Fault) write(w http.ResponseWriter, answer map[string]any) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.WriteHeader(cmp.Or(f.Status, http.StatusForbidden))
 		_, _ = w.Write([]byte("<html><title>Request blocked</title><p>Incident 7f3a</p></html>\n"))
+	case OwnWords:
+		Answer{f.Status, f.Body}.write(w)
 	case InvalidClient:
 		writeError(w, http.StatusUnauthorized, "invalid_client", "Client authentication failed.")
 	default: // Drop, and Hang when it is over

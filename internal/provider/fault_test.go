@@ -45,6 +45,14 @@ var faults = []struct {
 	{fault: provider.Fault{Kind: provider.EmptyBadRequest}, status: 400},
 	{fault: provider.Fault{Kind: provider.Firewall}, status: 403},
 	{fault: provider.Fault{Kind: provider.Firewall, Status: 406}, status: 406},
+	{
+		fault:  provider.Fault{Kind: provider.OwnWords, Body: `{"error":"Access_Denied"}`},
+		status: 400, code: "Access_Denied",
+	},
+	{
+		fault:  provider.Fault{Kind: provider.OwnWords, Status: 200, Body: `{"ok":false,"error":"ratelimited"}`},
+		status: 200, code: "ratelimited",
+	},
 	{fault: provider.Fault{Kind: provider.InvalidClient}, status: 401, code: "invalid_client"},
 }
 

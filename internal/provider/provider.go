@@ -40,6 +40,16 @@ type Options struct {
 	// any number of times.
 	KeepRefreshToken bool
 
+	// Dead is the answer to a refresh token that does not work. Zero: 400 invalid_grant (RFC 6749
+	// section 5.2).
+	Dead Answer
+
+	// Early is how long before its end an access token can be replaced; a presentation before that
+	// changes nothing, and gets TooEarly or, if that is zero, the present access token again. Zero:
+	// it can be replaced at any time.
+	Early    time.Duration
+	TooEarly Answer
+
 	// EndOldAccessToken ends an account's access token as soon as the next one is issued, as Ory
 	// Hydra does.
 	EndOldAccessToken bool
@@ -60,6 +70,12 @@ type Options struct {
 	// OnPresentation, if set, is called with every presentation when it arrives, before its
 	// latency. The presentation waits until it returns, so that a test can hold it.
 	OnPresentation func(Presentation)
+}
+
+// Answer is an answer without token, in a provider's own words.
+type Answer struct {
+	Status int    // zero: 400
+	Body   string // JSON
 }
 
 // Provider is the endpoint. It implements [http.Handler]; [Start] serves it on a port of its own.

@@ -17,6 +17,7 @@ const (
 	Reused   Outcome = "reused"   // invalid_grant: the token was used before; its family is revoked now
 	Revoked  Outcome = "revoked"  // invalid_grant: the family was revoked earlier
 	NeverWas Outcome = "unissued" // invalid_grant: no such refresh token was ever issued
+	Early    Outcome = "early"    // refused: the access token has too long to live; see Options.Early
 	Refused  Outcome = "refused"  // the request itself: invalid_client, invalid_request, unsupported_grant_type
 	Aborted  Outcome = "aborted"  // the provider was closed meanwhile
 )

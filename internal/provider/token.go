@@ -1,8 +1,10 @@
 package provider
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"encoding/json"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -23,6 +25,8 @@ type request struct {
 type oauthError struct {
 	status            int
 	code, description string
+
+	ownWords Answer // in place of the others, unless it is zero
 }
 
 func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
@@ -78,7 +82,7 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 // read parses the request and authenticates the client.
 func (p *Provider) read(w http.ResponseWriter, r *http.Request) (request, *oauthError) {
 	invalid := func(description string) *oauthError {
-		return &oauthError{http.StatusBadRequest, "invalid_request", description}
+		return &oauthError{status: http.StatusBadRequest, code: "invalid_request", description: description}
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
 	if err := r.ParseForm(); err != nil {
@@ -110,7 +114,9 @@ func (p *Provider) read(w http.ResponseWriter, r *http.Request) (request, *oauth
 		id := subtle.ConstantTimeCompare([]byte(req.clientID), []byte(p.options.ClientID))
 		password := subtle.ConstantTimeCompare([]byte(secret), []byte(p.options.ClientSecret))
 		if id&password != 1 {
-			return req, &oauthError{http.StatusUnauthorized, "invalid_client", "unknown client or wrong secret"}
+			return req, &oauthError{
+				status: http.StatusUnauthorized, code: "invalid_client", description: "unknown client or wrong secret",
+			}
 		}
 	}
 	switch {
@@ -119,8 +125,10 @@ func (p *Provider) read(w http.ResponseWriter, r *http.Request) (request, *oauth
 	case req.grant == "client_credentials", req.grant == "authorization_code":
 		return req, nil
 	case req.grant != "refresh_token":
-		return req, &oauthError{http.StatusBadRequest, "unsupported_grant_type",
-			"use refresh_token, authorization_code or client_credentials"}
+		return req, &oauthError{
+			status: http.StatusBadRequest, code: "unsupported_grant_type",
+			description: "use refresh_token, authorization_code or client_credentials",
+		}
 	case req.refreshToken == "":
 		return req, invalid("refresh_token is missing")
 	}
@@ -202,17 +210,28 @@ func (p *Provider) exchange(n int, req request) (answer map[string]any, refusal 
 		family, err := p.exchangeCode(req)
 		if err != nil {
 			record.Outcome = NeverWas
-			return nil, &oauthError{http.StatusBadRequest, "invalid_grant", err.Error()}
+			return nil, invalidGrant(err)
 		}
 		answer["access_token"] = p.families.Access(family, record.Start).Text
 		answer["refresh_token"], record.Next = family.Newest.Text, family.Newest.Serial
 		maps.Copy(answer, p.options.Extra)
 		return answer, nil
 	}
+	if current := p.tooEarly(req.refreshToken); current != nil {
+		if p.options.TooEarly != (Answer{}) {
+			record.Outcome = Early
+			return nil, &oauthError{ownWords: p.options.TooEarly}
+		}
+		answer["access_token"] = current.Text
+		answer["expires_in"] = int64(time.Until(current.Expires) / time.Second)
+		return answer, nil
+	}
 	access, refresh, err := p.families.Exchange(req.refreshToken, record.Start)
 	if err != nil {
 		record.Outcome = outcomes[err]
-		return nil, &oauthError{http.StatusBadRequest, "invalid_grant", err.Error()}
+		refusal = invalidGrant(err)
+		refusal.ownWords = p.options.Dead
+		return nil, refusal
 	}
 	answer["access_token"] = access.Text
 	if refresh != nil {
@@ -222,11 +241,41 @@ func (p *Provider) exchange(n int, req request) (answer map[string]any, refusal 
 	return answer, nil
 }
 
+// tooEarly returns the access token that the refresh token cannot replace yet; nil: it can.
+func (p *Provider) tooEarly(refreshToken string) *testkit.AccessToken {
+	if p.options.Early == 0 {
+		return nil
+	}
+	t := p.families.RefreshToken(refreshToken)
+	if !t.Works() {
+		return nil
+	}
+	current := t.Family.Current()
+	if current == nil || time.Until(current.Expires) <= p.options.Early {
+		return nil
+	}
+	return current
+}
+
+func invalidGrant(err error) *oauthError {
+	return &oauthError{status: http.StatusBadRequest, code: "invalid_grant", description: err.Error()}
+}
+
 func (e *oauthError) write(w http.ResponseWriter) {
+	if e.ownWords != (Answer{}) {
+		e.ownWords.write(w)
+		return
+	}
 	if e.status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Basic realm="token endpoint"`)
 	}
 	writeError(w, e.status, e.code, e.description)
+}
+
+func (a Answer) write(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json;charset=UTF-8")
+	w.WriteHeader(cmp.Or(a.Status, http.StatusBadRequest))
+	_, _ = io.WriteString(w, a.Body)
 }
 
 // writeError writes an error answer, without a body where there is no code.

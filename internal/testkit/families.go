@@ -127,6 +127,14 @@ func (f *Family) Revoke() {
 	f.endAccess()
 }
 
+// Current returns the newest access token, nil if that does not work any more.
+func (f *Family) Current() *AccessToken {
+	if n := len(f.access); n > 0 && f.access[n-1].Works() {
+		return f.access[n-1]
+	}
+	return nil
+}
+
 func (f *Family) endAccess() {
 	for _, t := range f.access {
 		t.Ended = true

@@ -18,21 +18,19 @@ const (
 // GitHub is that of user access tokens which expire, of GitHub Apps.
 var GitHub = Provider{
 	Name: "github", Title: "GitHub",
-	TokenURL:  fact("https://github.com/login/oauth/access_token", xOAuth2),
-	AuthStyle: fact(oauth2.AuthStyleInParams, githubExpiring),
-	Rotation:  fact(AlwaysRotates, githubRefresh),
-	Lifetime:  fact(8*time.Hour, githubRefresh),
-	IdleLimit: fact(180*day, githubRefresh),
-	Success:   fact(`{"refresh_token_expires_in":15897600}`, githubRefresh),
+	TokenURL:     fact("https://github.com/login/oauth/access_token", xOAuth2),
+	AuthStyle:    fact(oauth2.AuthStyleInParams, githubExpiring),
+	Rotation:     fact(AlwaysRotates, githubRefresh),
+	Lifetime:     fact(8*time.Hour, githubRefresh),
+	EndsOldToken: fact(true, githubRefresh),
+	IdleLimit:    fact(180*day, githubRefresh),
+	Success:      fact(`{"refresh_token_expires_in":15897600}`, githubRefresh),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
 			Class: credentials.ClassDead, Status: 200, Says: `bad_refresh_token`,
 			Body: `{"error":"bad_refresh_token",` +
 				`"error_description":"The refresh token passed is incorrect or expired."}`,
 		}, "https://github.com/getsentry/junior/pull/620"),
-	},
-	Notes: []Fact[string]{
-		fact("An exchange ends the old access token too.", githubRefresh),
 	},
 }
 
@@ -41,11 +39,12 @@ const gitlabOAuth = "https://docs.gitlab.com/api/oauth2/"
 // GitLab is gitlab.com and every installation of one's own.
 var GitLab = Provider{
 	Name: "gitlab", Title: "GitLab",
-	TokenURL:  fact("https://{host}/oauth/token", gitlabOAuth),
-	Places:    "gitlab.com",
-	AuthStyle: fact(oauth2.AuthStyleInParams, gitlabOAuth),
-	Rotation:  fact(AlwaysRotates, gitlabOAuth),
-	Lifetime:  fact(2*time.Hour, gitlabOAuth),
+	TokenURL:     fact("https://{host}/oauth/token", gitlabOAuth),
+	Places:       "gitlab.com",
+	AuthStyle:    fact(oauth2.AuthStyleInParams, gitlabOAuth),
+	Rotation:     fact(AlwaysRotates, gitlabOAuth),
+	Lifetime:     fact(2*time.Hour, gitlabOAuth),
+	EndsOldToken: fact(true, gitlabOAuth),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
 			Class: credentials.ClassDead, Status: 400, Says: `invalid_grant`,
@@ -55,7 +54,6 @@ var GitLab = Provider{
 		}, "https://github.com/oauth2-proxy/oauth2-proxy/issues/1473"),
 	},
 	Notes: []Fact[string]{
-		fact("An exchange ends the old access token too.", gitlabOAuth),
 		fact("A refresh request has to name the redirect_uri of the authorization.", gitlabOAuth),
 	},
 }

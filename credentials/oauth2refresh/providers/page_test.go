@@ -143,6 +143,7 @@ func facts(p providers.Provider) []line {
 		entry("grace", p.Grace, span(p.Grace.Value)),
 		entry("reuse ends", p.Reuse, string(p.Reuse.Value)),
 		entry("life of an access token", p.Lifetime, span(p.Lifetime.Value)),
+		entry("an exchange ends the old access token", p.EndsOldToken, yesNo(p.EndsOldToken)),
 		entry("life of an unused refresh token", p.IdleLimit, span(p.IdleLimit.Value)),
 		entry("life of the grant", p.GrantLifetime, span(p.GrantLifetime.Value)),
 		entry("early renewal begins before the end by", p.Early, span(p.Early.Value)),
@@ -163,6 +164,16 @@ func facts(p providers.Provider) []line {
 
 func entry[T any](name string, f providers.Fact[T], value string) line {
 	return line{name: name, value: value, source: f.Source, stated: f.Stated()}
+}
+
+func yesNo(f providers.Fact[bool]) string {
+	switch {
+	case f.Value:
+		return "yes"
+	case f.Stated():
+		return "no"
+	}
+	return ""
 }
 
 var styles = map[oauth2.AuthStyle]string{

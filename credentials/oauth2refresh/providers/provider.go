@@ -51,6 +51,9 @@ type Provider struct {
 	// Lifetime is that of an access token.
 	Lifetime Fact[time.Duration]
 
+	// EndsOldToken says whether an exchange ends the access token before it.
+	EndsOldToken Fact[bool]
+
 	// IdleLimit is for how long a refresh token may stay unused.
 	IdleLimit Fact[time.Duration]
 
