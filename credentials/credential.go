@@ -121,8 +121,15 @@ func (c Credential) lifetime() time.Duration {
 // expired reports whether the access token can no longer be used.
 func (c Credential) expired() bool { return c.AccessToken.IsZero() || c.ExpiresIn <= 0 }
 
+// ofOneToken are entries that belong to the token beside which they came, and go with it: OpenID
+// Connect's, Salesforce's and those of time.
+var ofOneToken = []string{
+	"id_token", "at_hash", "signature", "issued_at", "created_at", "expires_at", "expires_on", "expires", ".expires",
+	".issued", "ext_expires_in", "not_before",
+}
+
 // merge returns g as it is to be saved over c: the refresh token and the entries that the provider
-// did not send again are kept.
+// did not send again are kept, but for those of the token before.
 func (c Credential) merge(g Grant) Grant {
 	if g.RefreshToken.IsZero() {
 		g.RefreshToken = c.RefreshToken
@@ -137,6 +144,9 @@ func (c Credential) merge(g Grant) Grant {
 	for _, entries := range []map[string]Secret{g.Extra, c.Extra} {
 		for _, name := range slices.Sorted(maps.Keys(entries)) {
 			if _, newer := extra[name]; newer {
+				continue
+			}
+			if _, sent := g.Extra[name]; !sent && slices.Contains(ofOneToken, name) {
 				continue
 			}
 			if size := extraSize(name, entries[name]); size <= room {

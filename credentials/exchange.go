@@ -152,12 +152,15 @@ func (x *exchange) renewal(a *answer) Renewal {
 		}
 		return lifetime - sinceAnswer
 	}
-	lifetime := atAnswer(cmp.Or(grant.Lifetime, x.service.DefaultLifetime))
+	lifetime := atAnswer(x.service.lifetime(grant.Lifetime))
 	grant.Lifetime = left(lifetime)
 	grant.RefreshLifetime = left(atAnswer(grant.RefreshLifetime))
 	// The end of a refresh token that was sent earlier is no reason for an exchange: this one did
 	// not move it.
 	dueIn := x.service.dueIn(lifetime, atAnswer(a.grant.RefreshLifetime))
+	if x.handedOutAgain(a, lifetime) {
+		dueIn = x.service.dueAtEnd(lifetime, atAnswer(a.grant.RefreshLifetime))
+	}
 	return Renewal{
 		Grant: grant,
 		// Now, by the store's clock; early by how long the reading was on its way, and never late.
@@ -166,6 +169,16 @@ func (x *exchange) renewal(a *answer) Renewal {
 		DueIn: left(dueIn),
 		Took:  a.took,
 	}
+}
+
+// handedOutAgain reports whether the answer is the present token, which ends when it did: Marketo and
+// WSO2 replace a token when it has expired. An exchange before its end brings nothing.
+func (x *exchange) handedOutAgain(a *answer, lifetime time.Duration) bool {
+	if c := x.claimed; c.ExpiresIn != Never && a.grant.AccessToken.Equal(c.AccessToken) {
+		moved := a.sent.add(a.took).add(lifetime).sub(c.at.add(c.ExpiresIn))
+		return moved <= minLifetime
+	}
+	return false
 }
 
 // save stores a success until that is done, whatever the store's trouble, for as long as the

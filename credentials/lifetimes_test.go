@@ -40,6 +40,14 @@ var lifetimes = []struct {
 		expires: time.Hour - lifetimeLatency, due: 59*time.Minute - lifetimeLatency},
 	{name: "renewed ahead of half its life", lifetime: time.Hour, service: credentials.Service{RefreshAhead: 2 * time.Hour},
 		expires: time.Hour - lifetimeLatency, due: (time.Hour - lifetimeLatency) / 2},
+	{name: "longer than the bound", lifetime: 3600 * time.Hour, service: credentials.Service{MaxLifetime: time.Hour},
+		expires: time.Hour - lifetimeLatency, due: 55*time.Minute - lifetimeLatency},
+	{name: "for ever, and bounded", lifetime: credentials.Never, service: credentials.Service{MaxLifetime: time.Hour},
+		expires: time.Hour - lifetimeLatency, due: 55*time.Minute - lifetimeLatency},
+	{name: "not said, and bounded", service: credentials.Service{MaxLifetime: time.Hour},
+		expires: time.Hour - lifetimeLatency, due: 55*time.Minute - lifetimeLatency},
+	{name: "within the bound", lifetime: time.Hour, service: credentials.Service{MaxLifetime: 2 * time.Hour},
+		expires: time.Hour - lifetimeLatency, due: 55*time.Minute - lifetimeLatency},
 	{name: "renewed ahead of what has no end", service: credentials.Service{RefreshAhead: time.Hour},
 		expires: credentials.Never, due: credentials.Never},
 }
@@ -376,4 +384,40 @@ func TestCloseWhileTokensExpireBeforeTheyAreSaved(t *testing.T) {
 		synctest.Wait()
 		w.presented(1)
 	})
+}
+
+// A provider hands out the same token until that has expired, as Marketo and WSO2 do. No caller sees
+// an error, none waits for longer than an exchange, and each token costs few presentations.
+func TestTokenThatIsHandedOutAgain(t *testing.T) {
+	for name, keeps := range map[string]bool{"callers alone": false, "a keeper": true} {
+		inWorldOf(t, name, func(w *world) {
+			const life, hours = time.Hour, 12
+			w.seed(alice)
+			issued, end := 0, time.Time{}
+			w.provider.script = func(context.Context, credentials.RefreshInput, int) (credentials.Grant, error) {
+				if time.Sleep(w.provider.latency); !time.Now().Before(end) {
+					issued, end = issued+1, time.Now().Add(life)
+				}
+				left := max(time.Until(end).Truncate(time.Second), 1) // it rounds down, and says so
+				return credentials.Grant{AccessToken: secret(fmt.Sprint("access ", issued)), Lifetime: left}, nil
+			}
+			processes := w.starts(2)
+			if keeps {
+				defer processes[0].keeps()()
+			}
+			for time.Since(w.began) < hours*life {
+				for _, p := range processes {
+					a := p.ask(alice)
+					a.mustGet()
+					a.within(2*w.provider.latency + aLook)
+				}
+				time.Sleep(time.Second)
+			}
+			n := len(w.provider.record())
+			w.Logf("%d presentations for %d tokens", n, issued)
+			if issued < hours-1 || n > 4*issued {
+				w.Errorf("%d presentations for %d tokens; want at most 4 for each", n, issued)
+			}
+		})
+	}
 }

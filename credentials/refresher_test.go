@@ -216,3 +216,49 @@ func TestExtrasThatDoNotFit(t *testing.T) {
 		}
 	})
 }
+
+// Entries that belong to one token go with it; the others stay until the provider sends new ones, so
+// that a scope which was narrowed stays narrowed.
+func TestExtrasOfOneToken(t *testing.T) {
+	inWorld(t, func(w *world) {
+		answers := []map[string]string{
+			{"scope": "read"},
+			{},
+			{"id_token": "second"},
+		}
+		want := []map[string]string{
+			{"scope": "read", "instance_url": "https://eu1.example"},
+			{"scope": "read", "instance_url": "https://eu1.example"},
+			{"scope": "read", "instance_url": "https://eu1.example", "id_token": "second"},
+		}
+		w.put(alice, credentials.Grant{RefreshToken: secret("seed"), Extra: extrasOf(map[string]string{
+			"scope": "read write", "id_token": "first", "created_at": "1", "instance_url": "https://eu1.example",
+		})})
+		w.provider.script = func(_ context.Context, _ credentials.RefreshInput, n int) (credentials.Grant, error) {
+			return credentials.Grant{
+				AccessToken: secret(fmt.Sprint(n)), Lifetime: time.Hour, Extra: extrasOf(answers[n-1]),
+			}, nil
+		}
+		p := w.start("P")
+		for n := range answers {
+			p.mustGet(alice)
+			got := make(map[string]string)
+			for name, value := range w.row(alice).Extra {
+				got[name] = value.Reveal()
+			}
+			if !maps.Equal(got, want[n]) {
+				w.Errorf("after answer %d the row has %v, want %v", n+1, got, want[n])
+			}
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
+// extrasOf returns the texts as entries beside a token.
+func extrasOf(texts map[string]string) map[string]credentials.Secret {
+	extra := make(map[string]credentials.Secret, len(texts))
+	for name, text := range texts {
+		extra[name] = credentials.NewSecret(text)
+	}
+	return extra
+}

@@ -90,6 +90,11 @@ type Service struct {
 	// has it documented instead). Zero: it is kept until it is rejected.
 	DefaultLifetime time.Duration
 
+	// MaxLifetime is the longest that a token is taken to live, whatever the provider says or leaves
+	// out: a bound for providers that name a lifetime in milliseconds, or one that is not kept.
+	// Zero: none.
+	MaxLifetime time.Duration
+
 	// RefreshAhead is how long before its expiration a token is due for renewal, while callers
 	// still get it. Zero: the last fifth of its life, at most 5 minutes. Never more than half of
 	// its life.
@@ -132,10 +137,26 @@ func (s Service) dueIn(lifetime, refreshLifetime time.Duration) time.Duration {
 	if s.RefreshAhead > 0 && lifetime != Never {
 		due = lifetime - min(s.RefreshAhead, lifetime/2)
 	}
+	return min(due, s.dueAtEnd(lifetime, refreshLifetime))
+}
+
+// dueAtEnd is dueIn of a token that is not replaced before its end.
+func (s Service) dueAtEnd(lifetime, refreshLifetime time.Duration) time.Duration {
+	due := min(lifetime, DueIn(refreshLifetime))
 	if s.KeepAlive > 0 {
 		due = min(due, s.KeepAlive)
 	}
-	return min(due, DueIn(refreshLifetime))
+	return due
+}
+
+// lifetime returns how long a token lives that the provider gives that lifetime; zero: it gives
+// none.
+func (s Service) lifetime(given time.Duration) time.Duration {
+	given = cmp.Or(given, s.DefaultLifetime, Never)
+	if s.MaxLifetime > 0 {
+		given = min(given, s.MaxLifetime)
+	}
+	return given
 }
 
 // minTokenAge returns MinTokenAge or its default.
@@ -151,6 +172,11 @@ func (s Service) check() error {
 		return fmt.Errorf("Replay is %d; use ReplayOnce, ReplayTwice or NeverReplay", s.Replay)
 	case s.DefaultLifetime < 0:
 		return fmt.Errorf("DefaultLifetime is %v; it must not be negative", s.DefaultLifetime)
+	case s.MaxLifetime < 0:
+		return fmt.Errorf("MaxLifetime is %v; it must not be negative", s.MaxLifetime)
+	case s.MaxLifetime > 0 && s.RefreshAhead >= s.MaxLifetime:
+		return fmt.Errorf("RefreshAhead is %v, and MaxLifetime %v; a token would be due before it is issued",
+			s.RefreshAhead, s.MaxLifetime)
 	case s.RefreshAhead < 0:
 		return fmt.Errorf("RefreshAhead is %v; it must not be negative", s.RefreshAhead)
 	case s.DefaultLifetime > 0 && s.RefreshAhead >= s.DefaultLifetime:

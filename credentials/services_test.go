@@ -53,6 +53,8 @@ func TestNewManagerErrors(t *testing.T) {
 		{name: "replay", services: of(credentials.Service{Refresher: good.Refresher, Replay: 7}), want: "Replay is 7"},
 		{name: "default lifetime", services: of(credentials.Service{Refresher: good.Refresher, DefaultLifetime: -1}), want: "DefaultLifetime is -1ns"},
 		{name: "token age", services: of(credentials.Service{Refresher: good.Refresher, MinTokenAge: -time.Second}), want: "MinTokenAge is -1s"},
+		{name: "max lifetime", services: of(credentials.Service{Refresher: good.Refresher, MaxLifetime: -time.Minute}), want: "MaxLifetime is -1m"},
+		{name: "refresh ahead of max lifetime", services: of(credentials.Service{Refresher: good.Refresher, MaxLifetime: time.Hour, RefreshAhead: time.Hour}), want: "MaxLifetime 1h"},
 		{name: "refresh ahead", services: of(credentials.Service{Refresher: good.Refresher, RefreshAhead: -time.Minute}), want: "RefreshAhead is -1m"},
 		{name: "service name", services: credentials.Services{"git hub": good}, want: `"git hub"`},
 		{name: "empty service name", services: credentials.Services{" ": good}, want: "is empty"},

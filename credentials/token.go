@@ -101,7 +101,8 @@ type Grant struct {
 
 	// Extra has the entries that came beside the token and that callers need with it, as secret as
 	// the token. An answer's entries are laid over those in the store: providers leave out entries
-	// that did not change (RFC 6749 section 5.1, scope). At most MaxExtraSize; entries of an answer
+	// that did not change (RFC 6749 section 5.1, scope). Entries of one token, such as id_token, go
+	// with that token. At most MaxExtraSize; entries of an answer
 	// that do not fit are left out.
 	Extra map[string]Secret
 }

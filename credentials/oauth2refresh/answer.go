@@ -4,23 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"math"
 	"mime"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
 )
-
-// maxDuration is the longest time that is believed of a provider.
-const maxDuration = 100 * 365 * 24 * time.Hour
-
-// refreshLifetimes are the parameters that name a refresh token's lifetime in seconds: Keycloak;
-// GitHub, Xero and others; Intuit.
-var refreshLifetimes = []string{"refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in"}
 
 // parameter is a string, or the JSON text of another value.
 type parameter struct {
@@ -140,53 +131,15 @@ func (p parameters) str(name string) string {
 	return ""
 }
 
-// seconds returns the number of seconds that the parameter gives, as a number or as a string.
-func (p parameters) seconds(name string) (seconds float64, ok bool) {
-	text := strings.TrimSpace(p[name].text)
-	if strings.Trim(text, "0123456789+-.eE") != "" { // keeps out NaN, Inf and hexadecimals
-		return 0, false
-	}
-	seconds, err := strconv.ParseFloat(text, 64)
-	return seconds, err == nil || errors.Is(err, strconv.ErrRange)
-}
-
-// lifetime returns the access token's: 0 if the provider names none. A provider that rounds down
-// (Ory Hydra) names 0 itself, and gets the shortest lifetime there is; a manager makes that a
-// second.
-func (p parameters) lifetime() time.Duration {
-	seconds, ok := p.seconds("expires_in")
-	if !ok {
-		return 0
-	}
-	return max(duration(seconds), 1)
-}
-
-// refreshLifetime returns the refresh token's, 0 if the provider names none. Keycloak says 0 for
-// one without end.
-func (p parameters) refreshLifetime() time.Duration {
-	for _, name := range refreshLifetimes {
-		if seconds, ok := p.seconds(name); ok && seconds > 0 {
-			return max(duration(seconds), 1)
-		}
-	}
-	return 0
-}
-
-// duration converts seconds, between 0 and maxDuration.
-func duration(seconds float64) time.Duration {
-	seconds = math.Max(0, math.Min(seconds, maxDuration.Seconds()))
-	return time.Duration(seconds * float64(time.Second))
-}
-
 // extra returns the parameters beside the tokens, as valid UTF-8, which JSON needs.
 func (p parameters) extra() map[string]credentials.Secret {
 	extra := make(map[string]credentials.Secret)
 	for name, value := range p {
 		switch name {
-		case "access_token", "refresh_token", "expires_in", "error", "error_description", "error_uri":
+		case "access_token", "refresh_token", "error", "error_description", "error_uri":
 			continue
 		}
-		if value.kind != nested && !slices.Contains(refreshLifetimes, name) {
+		if value.kind != nested && !slices.Contains(refreshLifetimes, name) && !slices.Contains(lifetimes, name) {
 			text := strings.ToValidUTF8(value.text, "\ufffd")
 			extra[strings.ToValidUTF8(name, "\ufffd")] = credentials.NewSecret(text)
 		}
@@ -194,12 +147,12 @@ func (p parameters) extra() map[string]credentials.Secret {
 	return extra
 }
 
-// grant returns the grant of a successful answer.
-func (p parameters) grant() credentials.Grant {
+// grant returns the grant of a successful answer of that date.
+func (p parameters) grant(date time.Time) credentials.Grant {
 	return credentials.Grant{
 		AccessToken:     credentials.NewSecret(p.str("access_token")),
 		RefreshToken:    credentials.NewSecret(p.str("refresh_token")),
-		Lifetime:        p.lifetime(),
+		Lifetime:        p.lifetime(date),
 		RefreshLifetime: p.refreshLifetime(),
 		Extra:           p.extra(),
 	}

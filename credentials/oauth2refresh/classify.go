@@ -17,31 +17,29 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// judge returns the grant of an answer, or the error that tells its meaning.
+// judge returns the grant of an answer, or the error that tells its meaning. ctx is the caller's own;
+// the hooks have to return before bound ends.
 func (r *Refresher) judge(
-	ctx context.Context, a *answer, p presentation,
+	ctx, bound context.Context, a *answer, p presentation,
 ) (credentials.Grant, error) {
 	got, unreadable := a.parameters()
 	success := a.status >= 200 && a.status <= 299
-	if success && got.str("access_token") != "" {
-		grant := got.grant()
-		if !r.presents { // RFC 6749 section 4.4.3 has none; nothing would present it
-			grant.RefreshToken, grant.RefreshLifetime = credentials.Secret{}, 0
+	response := Response{Status: a.status, Header: a.header, Body: credentials.NewSecret(string(a.body))}
+	if success {
+		if grant, ok := r.success(bound, a, got, response); ok {
+			if !r.presents { // RFC 6749 section 4.4.3 has none; nothing would present it
+				grant.RefreshToken, grant.RefreshLifetime = credentials.Secret{}, 0
+			}
+			return grant, nil
 		}
-		return grant, nil
 	}
 
 	secrets := append([]string{r.secret.Reveal()}, p.secrets...)
 	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
 		secrets = append(secrets, got.str(name))
 	}
-	response := Response{
-		Status: a.status,
-		Code:   got.code(!success, secrets...),
-		Header: a.header,
-		Body:   credentials.NewSecret(string(a.body)),
-	}
-	v := r.verdict(response, statement{
+	response.Code = got.code(!success, secrets...)
+	v := r.verdict(bound, response, statement{
 		description: got.described(), page: a.page(), overlapped: p.overlapped,
 	})
 	if v.says != "" {
@@ -74,14 +72,14 @@ func (r *Refresher) judge(
 }
 
 // verdict returns the meaning of an answer that is no success, for this refresher.
-func (r *Refresher) verdict(response Response, s statement) verdict {
+func (r *Refresher) verdict(ctx context.Context, response Response, s statement) verdict {
 	v := classify(response, s)
 	if !r.presents { // nothing could be used up, or dead
 		if v.unclassified = false; v.class != credentials.ClassTransient {
 			v = verdict{class: credentials.ClassTransient}
 		}
 	}
-	if class, ok := r.ask(response); ok {
+	if class, ok := r.ask(ctx, response); ok {
 		if v.unclassified = false; class != v.class {
 			v = verdict{class: class}
 		}
@@ -90,11 +88,12 @@ func (r *Refresher) verdict(response Response, s statement) verdict {
 }
 
 // ask asks the hook. A class that does not exist is taken as unknown, which is never wrong.
-func (r *Refresher) ask(response Response) (credentials.Class, bool) {
-	if r.options.Classify == nil || isRedirect(response.Status) {
+func (r *Refresher) ask(ctx context.Context, response Response) (credentials.Class, bool) {
+	classify := r.options.Classify
+	if classify == nil || isRedirect(response.Status) {
 		return "", false
 	}
-	class, ok := r.options.Classify(response)
+	class, ok := consult(ctx, func() (credentials.Class, bool) { return classify(response) })
 	switch class {
 	case credentials.ClassDead, credentials.ClassTransient:
 		return class, ok

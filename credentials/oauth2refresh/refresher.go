@@ -109,6 +109,32 @@ type Options struct {
 	// Nil: the default transport's settings.
 	HTTPClient *http.Client
 
+	// Params, if set, returns parameters that a request has beside the usual ones: audience, resource
+	// (RFC 8707), scope, redirect_uri, a tenant from in.Extra, a client assertion (RFC 7523 section
+	// 2.2) that is made for each request. A parameter with the name of a usual one stands in its
+	// place, and an empty list takes it out; grant_type, refresh_token and code cannot be named. The
+	// hook is asked before each request to the provider, with the zero RefreshInput in Exchange and
+	// with the refresh token alone in Revoke, and gets half of the time that is left. If it fails,
+	// panics or does not return in time, nothing is presented: the error is transient, and wraps the
+	// hook's, whose text is not shown. The hook may be called concurrently.
+	Params func(ctx context.Context, in credentials.RefreshInput) (url.Values, error)
+
+	// Header, if set, likewise returns header fields of the request, in place of those of the same
+	// names: an API key, or an idempotency key made of in.Fence. Those that describe the body cannot
+	// be named.
+	Header func(ctx context.Context, in credentials.RefreshInput) (http.Header, error)
+
+	// PlainBasic sends the client's id and secret as they are in HTTP Basic, for providers that do
+	// not decode them as RFC 6749 section 2.3.1 has it. It needs AuthStyleInHeader.
+	PlainBasic bool
+
+	// Decode, if set, returns the grant of an answer with a status of success (2xx), or false for an
+	// answer that it leaves to this package: a success that this package reads, or no success. The
+	// hook is for providers whose successes look otherwise; [DecodeAt] makes one for those that put
+	// them into an object. Lifetimes are those of [credentials.Grant]: Never for a token that does
+	// not end. A grant without access token counts as false. The hook may be called concurrently.
+	Decode func(Response) (credentials.Grant, bool)
+
 	// Classify, if set, returns the class of an answer that is no success, or false for an answer
 	// that it leaves to this package. The hook is for providers that speak in their own way, is
 	// asked neither about redirects nor where there was no answer, and may be called concurrently.
@@ -244,6 +270,9 @@ func (r *Refresher) Check() error {
 	if r.clientID == "" {
 		return errors.New("oauth2refresh: ClientID is empty; set the id that the provider gave to the app")
 	}
+	if r.options.PlainBasic && r.style != oauth2.AuthStyleInHeader {
+		return errors.New("oauth2refresh: PlainBasic is set, and AuthStyle is not AuthStyleInHeader; change one")
+	}
 	switch r.style {
 	case oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams:
 		return r.invalid
@@ -277,10 +306,14 @@ func (r Refresher) Format(f fmt.State, _ rune) {
 // [*credentials.RefreshError], with the classes of the package comment, and wrap a context's error
 // only if ctx has ended; a time-out of the HTTP client is [os.ErrDeadlineExceeded].
 //
-// A token's lifetime is expires_in; one that is zero or negative is the shortest there is, which a
-// manager takes for a second, since the token was just issued. The refresh token's lifetime is
-// refresh_expires_in, refresh_token_expires_in or x_refresh_token_expires_in. Every other string,
-// number or boolean in the answer, token_type and id_token too, goes to Grant.Extra.
+// A token's lifetime is expires_in_sec or expires_in; one that is zero or negative is the shortest
+// there is, which a manager takes for a second, since the token was just issued. Without these it
+// lasts until expires_at, expires_on or expires (seconds or milliseconds since 1970, or a date),
+// counted from the answer's Date, or until the claim exp of a token that is a JWT. The refresh
+// token's lifetime is refresh_expires_in, refresh_token_expires_in or x_refresh_token_expires_in.
+// Every other string, number, boolean or array of strings in the answer, token_type and id_token
+// too, goes to Grant.Extra; the strings of an array are joined by spaces, as in scope. A success may
+// stand in an object "data" or "authed_user".
 func (r *Refresher) Refresh(ctx context.Context, in credentials.RefreshInput) (credentials.Grant, error) {
 	if err := r.Check(); err != nil {
 		return credentials.Grant{}, misconfigured(err)
@@ -290,6 +323,7 @@ func (r *Refresher) Refresh(ctx context.Context, in credentials.RefreshInput) (c
 	}
 	refreshToken := in.RefreshToken.Reveal()
 	return r.present(ctx, presentation{
+		input:   in,
 		send:    func(ctx context.Context) error { return r.exchange(ctx, refreshToken) },
 		secrets: []string{refreshToken},
 
@@ -308,6 +342,7 @@ func misconfigured(err error) *credentials.RefreshError {
 
 // presentation is one request to the token endpoint.
 type presentation struct {
+	input   credentials.RefreshInput // zero for an authorization code
 	send    func(ctx context.Context) error
 	secrets []string          // the request presents them; an answer may repeat them
 	says    map[string]string // the meaning of error codes, where it is not that of a refresh
@@ -327,12 +362,17 @@ func (r *Refresher) present(ctx context.Context, p presentation) (credentials.Gr
 
 	// The answer is read here and not by x/oauth2, which cannot tell an absent expires_in from 0,
 	// and which throws a whole grant away for an expires_in such as 3600.0.
-	once := &transport{base: r.client.Transport}
+	add, failed := r.addition(ctx, p.input)
+	if failed != nil {
+		return credentials.Grant{}, failed
+	}
+	p.secrets = append(add.secrets(), p.secrets...)
+	once := &transport{base: r.client.Transport, add: add}
 	client := r.client
 	client.Transport = once
 	err := p.send(context.WithValue(ctx, oauth2.HTTPClient, &client))
 	if once.answer == nil {
 		return credentials.Grant{}, r.unanswered(callers, err, once.close(err))
 	}
-	return r.judge(callers, once.answer, p)
+	return r.judge(callers, ctx, once.answer, p)
 }

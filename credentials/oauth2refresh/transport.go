@@ -33,6 +33,7 @@ func unshared(base http.RoundTripper) http.RoundTripper {
 // transport sends the one request of an exchange, once, and keeps the answer.
 type transport struct {
 	base   http.RoundTripper
+	add    *addition
 	used   atomic.Bool
 	gate   *gate   // nil: no request was made
 	answer *answer // nil: no answer was received
@@ -74,11 +75,13 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	defer cancel(nil)
 	t.gate = &gate{ctx: request.Context(), cancel: cancel}
 	request = request.Clone(httptrace.WithClientTrace(ctx, t.gate.trace()))
+	request.Header.Set("Accept", "application/json") // GitHub answers with a form otherwise
+	if body, err = t.add.apply(request, body); err != nil {
+		return nil, err
+	}
 	request.Body = &onceBody{gate: t.gate, rest: bytes.NewReader(body)}
 	request.GetBody = nil
 	request.ContentLength = int64(len(body))
-	request.Header.Set("Accept", "application/json") // GitHub answers with a form otherwise
-
 	response, err := t.base.RoundTrip(request)
 	if err != nil {
 		return nil, cmp.Or(t.gate.refused(), err)
