@@ -132,3 +132,49 @@ func TestKeyCommandLines(t *testing.T) {
 	must(t, os.Chmod(name, 0o600))
 	fail(t, exitFailed, "", map[string]line{"no such key": {rotate + "|--promote|7", "has no key 7"}})
 }
+
+// TestStoreFlags: tokens are sealed under --keyset, and the flags that cannot work are refused
+// before a server is asked for.
+func TestStoreFlags(t *testing.T) {
+	useServer(t, "storeflags")
+	name, id := newKeysetFile(t)
+	other, _ := newKeysetFile(t)
+	sealed := []string{"--keyset", name, "--deployment", "production"}
+	with := func(args ...string) []string { return append(args, sealed...) }
+	ok(t, "", "migrate", "up")
+	demo(t, `{"token": "hunter2-alice", "lifetime": "1h"}`, with("put", "xero", "alice")...).ends(0).
+		hides("unsealed")
+	demo(t, `{"token": "hunter2-bob", "lifetime": "1h"}`, "put", "xero", "bob").ends(0).says("unsealed")
+
+	token := func(args ...string) any { return ok(t, "", with(append(args, "--reveal")...)...)["token"] }
+	if got := token("get", "xero", "alice"); got != "hunter2-alice" {
+		t.Errorf("the sealed token is shown as %v", got)
+	}
+	if got := token("get", "xero", "bob"); got != "hunter2-bob" {
+		t.Errorf("the plain token is shown as %v", got)
+	}
+	t.Setenv(deploymentEnv, "production")
+	for _, test := range []struct{ name, want string }{
+		{"get|xero|alice", "--keyset"},
+		{"get|xero|alice|--keyset|" + other, fmt.Sprintf("sealed with key %d", id)},
+		{"get|xero|alice|--deployment|staging", `is of the deployment "production"`},
+		{"get|xero|bob|--require-sealed|--keyset|" + name, "--require-sealed refuses plain ones"},
+	} {
+		demo(t, "", strings.Split(test.name, "|")...).ends(exitFailed).says(test.want).
+			hides("hunter2", "Options.").hides(keyMaterials(t, name)...)
+	}
+	demo(t, "", "list").ends(0).shows("alice", "bob").hides("hunter2")
+}
+
+func TestStoreFlagsThatCannotWork(t *testing.T) {
+	useNoServer(t, "1")
+	name, _ := newKeysetFile(t)
+	fail(t, exitUsage, "", map[string]line{
+		"sealed without keys": {"list|--require-sealed", "--keyset"},
+		"empty deployment":    {"list|--deployment|", "--deployment is empty"},
+		"empty keyset":        {"list|--keyset|", "--keyset is empty"},
+	})
+	fail(t, exitFailed, "", map[string]line{
+		"no keyset": {"list|--keyset|" + name + ".none", "demo key new"},
+	})
+}

@@ -67,14 +67,13 @@ docker-compose.yml, if it answers on 127.0.0.1:33306 ($LATCHKEY_MYSQL_PORT is an
 for storm alone, a private throw-away one from a mysqld or mariadbd on this machine.
 
 Example: demo storm`,
-		Flags: []cli.Flag{
-			// No cli source for the variable: help would show its value, with the password, as the
-			// default.
+		Flags: append([]cli.Flag{
+			// No cli source for the variables: help would show their values, with a password and
+			// keys, as the defaults.
 			&cli.StringFlag{Name: "dsn", Usage: "the server, as `user:password@tcp(host:3306)/database`; " +
 				"others can see arguments, so rather set $MYSQL_DSN"},
-			keysetFlag(),
 			&cli.BoolFlag{Name: "json", Usage: "write one JSON object to stdout and nothing else"},
-		},
+		}, storeFlags()...),
 		Commands: []*cli.Command{
 			stormCommand(), migrateCommand(), schemaCommand(),
 			putCommand(), getCommand(), listCommand(), deleteCommand(), reviveCommand(),

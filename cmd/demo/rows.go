@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,15 +75,22 @@ func printableName(name string) string {
 
 // withStore opens the store on the server in use, checks that its table is there, and calls do.
 func withStore(ctx context.Context, cmd *cli.Command, do func(store *mysql.Store) error) error {
+	options, err := storeOptions(cmd, slog.New(slog.NewTextHandler(cmd.Root().ErrWriter, nil)))
+	if err != nil {
+		return err
+	}
 	return withServer(ctx, cmd, func(s *server) error {
-		store, err := mysql.NewStore(s.db, nil)
+		store, err := mysql.NewStore(s.db, options)
 		if err != nil {
-			return err
+			return &storeError{err}
 		}
 		if err := store.Check(ctx); err != nil {
-			return err
+			return &storeError{err}
 		}
-		return do(store)
+		if err := do(store); err != nil {
+			return &storeError{err}
+		}
+		return nil
 	})
 }
 

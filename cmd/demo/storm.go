@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/latchkey-go/latchkey/internal/keyset"
 	"github.com/latchkey-go/latchkey/internal/storm"
 )
 
@@ -38,7 +39,7 @@ Example: demo storm --processes 8 --threads 32 --accounts 20 --rounds 5
 Example: demo storm --lifetimes 3 --lifetime 10s
 Example: demo storm --kill before-save
 Example: demo storm --restart save --outage 10s --provider revoke
-Example: demo storm --chaos --duration 60s --seed 1`, storm.ChaosThreads, storm.ChaosAccounts),
+Example: demo storm --chaos --duration 60s --seed 1 --seal`, storm.ChaosThreads, storm.ChaosAccounts),
 		Flags:  slices.Concat(stormFlags(), faultFlags(), lifetimesFlags()),
 		Action: runStorm,
 	}
@@ -63,6 +64,8 @@ func stormFlags() []cli.Flag {
 		&cli.IntFlag{Name: "pool", HideDefault: true, Usage: fmt.Sprintf(
 			"connections that each process may open; 1 will do (default: one for each account, at most %d)",
 			storm.DefaultPool)},
+		&cli.BoolFlag{Name: "seal", Usage: "seals the tokens in the table, under a key that is made " +
+			"for the storm and gone with it"},
 		&cli.DurationFlag{Name: "timeout", HideDefault: true, Usage: fmt.Sprintf(
 			"gives up after that time (default: %v, plus the --duration with --chaos, "+
 				"or all lifetimes with --lifetimes)",
@@ -160,6 +163,11 @@ func stormConfig(cmd *cli.Command) (storm.Config, error) {
 	if err != nil {
 		return storm.Config{}, err
 	}
+	if cmd.Bool("seal") {
+		if cfg.Keyset, err = keyset.New(); err != nil {
+			return storm.Config{}, err
+		}
+	}
 	if cfg.Faulty() {
 		cfg.Reuse = storm.Reuse(cmd.String("provider"))
 	}
@@ -210,6 +218,8 @@ func checkStormFlags(cmd *cli.Command, cfg storm.Config) error {
 		}
 	}
 	switch {
+	case cmd.IsSet("keyset"):
+		return usagef(cmd, "--keyset is not for storm, which makes a key of its own with --seal")
 	case cmd.IsSet("rounds") && cfg.Chaos:
 		return usagef(cmd, "--rounds is not for --chaos, which lasts for a --duration")
 	case cmd.IsSet("outage") && !cfg.Chaos && cfg.Restart == "":

@@ -46,6 +46,14 @@ func TestStormChaos(t *testing.T) {
 		shows("what came of it", "server outages", "(seed 5)", "3 accounts", "\nOK: ")
 }
 
+func TestStormSeals(t *testing.T) {
+	useServer(t, "sealed")
+	got := ok(t, "", "storm", "--seal", "--latency", "20ms", "--processes", "2")
+	fields{"ok": true, "sealed": true}.in(t, got)
+	demo(t, "", "storm", "--chaos", "--seal", "--duration", "2s", "--accounts", "3").ends(0).
+		shows("tokens sealed", "\nOK: ")
+}
+
 func TestStormFlagsThatDoNotGoTogether(t *testing.T) {
 	useNoServer(t, "1")
 	fail(t, exitUsage, "", map[string]line{
@@ -68,6 +76,7 @@ func TestStormFlagsThatDoNotGoTogether(t *testing.T) {
 		"lifetime and rounds":     {"storm|--lifetime|4s|--rounds|2", "--rounds is not for --lifetimes"},
 		"lifetimes and provider":  {"storm|--lifetimes|2|--provider|grace", "--provider is for"},
 		"lifetimes and seed":      {"storm|--lifetimes|2|--seed|3", "--seed is for --chaos"},
+		"keyset of others":        {"storm|--keyset|keyset.json", "--seal"},
 		"no lifetimes":            {"storm|--lifetimes|0", "--lifetimes is 0"},
 		"no lifetime":             {"storm|--lifetime|0s", "--lifetime is 0s"},
 		"short lifetime":          {"storm|--lifetime|1s", "at least 2s, since"},

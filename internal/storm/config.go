@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/latchkey-go/latchkey/internal/keyset"
 	"github.com/latchkey-go/latchkey/internal/provider"
 	"github.com/latchkey-go/latchkey/internal/storm/wire"
 )
@@ -55,6 +56,10 @@ type Config struct {
 	Duration  time.Duration
 	Seed      uint64
 	FaultRate float64
+
+	// Keyset, if not nil, has the processes seal the tokens in the table under its keys, and take no
+	// plain ones.
+	Keyset *keyset.Keyset
 
 	// Outage is how long the server is away in an outage, and at a Restart. Zero: at a Restart a
 	// moment longer than one call of the store may take; under chaos from one lease to two.

@@ -15,6 +15,7 @@ import (
 	"github.com/latchkey-go/latchkey/internal/provider"
 	"github.com/latchkey-go/latchkey/internal/storm/audit"
 	"github.com/latchkey-go/latchkey/internal/storm/wire"
+	"github.com/latchkey-go/latchkey/internal/storm/worker"
 )
 
 // accounts is a storm's rows: accounts of a service of its own, which no other storm has.
@@ -25,11 +26,13 @@ type accounts struct {
 	names   []string
 }
 
-func newAccounts(db *sql.DB, n int) (*accounts, error) {
-	rows, err := store.NewStore(db, nil)
+// newAccounts names as many accounts as the storm has, whose rows it stores as the workers do.
+func newAccounts(db *sql.DB, cfg Config) (*accounts, error) {
+	rows, err := worker.NewStore(db, cfg.Keyset)
 	if err != nil {
 		return nil, err
 	}
+	n := cfg.Accounts
 	a := &accounts{db: db, store: rows, service: "storm-" + strings.ToLower(rand.Text()[:8])}
 	digits := len(fmt.Sprint(n))
 	for i := range n {

@@ -102,7 +102,7 @@ func run(ctx context.Context, cfg Config) (r report.Report, err error) {
 	if _, err := migrations.Up(ctx, db, nil); err != nil {
 		return r, fmt.Errorf("migrate: %w", err)
 	}
-	rows, err := newAccounts(db, cfg.Accounts)
+	rows, err := newAccounts(db, cfg)
 	if err != nil {
 		return r, err
 	}
@@ -123,6 +123,13 @@ func run(ctx context.Context, cfg Config) (r report.Report, err error) {
 		journal: audit.NewJournal(), job: cfg.job(), started: cfg.Processes,
 	}
 	s.job.Service, s.job.Accounts, s.job.ClientSecret = rows.service, rows.names, secret
+	if cfg.Keyset != nil {
+		text, err := cfg.Keyset.Text()
+		if err != nil {
+			return r, err
+		}
+		s.job.Keyset = string(text)
+	}
 	return s.run(ctx)
 }
 
@@ -198,6 +205,7 @@ func (s *storm) report(ctx context.Context) (report.Report, error) {
 	cfg, stats, log := s.cfg, s.provider.Stats(), s.journal.Log()
 	r := report.New(stats, s.rows.names)
 	r.Server, r.Processes, r.Threads, r.Pool = cfg.Server, cfg.Processes, cfg.Threads, cfg.Pool
+	r.Sealed = cfg.Keyset != nil
 	r.EndpointLatencyMS = report.Milliseconds(cfg.Latency)
 	if !cfg.Chaos && cfg.Lifetimes == 0 {
 		r.Rounds = cfg.Rounds

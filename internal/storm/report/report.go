@@ -11,6 +11,7 @@ import (
 type Report struct {
 	Strategy  string `json:"strategy"`
 	Server    string `json:"server"`
+	Sealed    bool   `json:"sealed"` // The tokens in the table were sealed.
 	Processes int    `json:"processes"`
 	Threads   int    `json:"threads"`
 	Accounts  int    `json:"accounts"`

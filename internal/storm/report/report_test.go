@@ -40,7 +40,7 @@ func members(t *testing.T, r report.Report) []string {
 
 // The names of the members are an interface: scripts read them.
 func TestJSON(t *testing.T) {
-	usual := strings.Fields(`strategy server processes threads accounts rounds pool callers callers_ok
+	usual := strings.Fields(`strategy server sealed processes threads accounts rounds pool callers callers_ok
 		callers_failed refreshes refreshes.needed refreshes.calls refreshes.duplicates
 		refreshes.reuse_detected refreshes.max_parallel_per_account refreshes.max_parallel_accounts
 		endpoint_latency_ms latency_ms latency_ms.p50 latency_ms.p99 latency_ms.max

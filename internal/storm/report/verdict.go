@@ -14,11 +14,19 @@ func verdict(r Report, good string) string {
 	return "BROKEN:\n  - " + strings.Join(r.Violations, "\n  - ") + "\n"
 }
 
+// where names the server, and says whether the tokens were sealed.
+func where(r Report) string {
+	if r.Sealed {
+		return r.Server + ", tokens sealed"
+	}
+	return r.Server
+}
+
 // roundsVerdict describes the rounds in two sentences.
 func roundsVerdict(r Report) string {
 	return fmt.Sprintf("%s × %s × %s × %s on %s: %s, %s, up to %s at the same moment.\n",
 		count(r.Processes, "process"), count(r.Threads, "thread"), count(r.Accounts, "account"),
-		count(r.Rounds, "round"), r.Server, count(r.Callers, "caller"),
+		count(r.Rounds, "round"), where(r), count(r.Callers, "caller"),
 		count(r.Refreshes.Calls, "exchange"), count(r.Refreshes.MaxParallelAccounts, "account"),
 	) + fmt.Sprintf("The slowest caller waited %.1f ms, of which the endpoint took %.1f. "+
 		"Connections held during an exchange: %d.\n",
@@ -67,7 +75,7 @@ func chaosVerdict(r Report) string {
 	return fmt.Sprintf("%v of chaos (seed %d) for %s × %s × %s on %s. "+
 		"The history of %d operations %s.\nProvider faults: %s. Errors: %s.\n",
 		span(r.DurationMS), r.Seed, count(r.Processes, "process"), count(r.Threads, "thread"),
-		count(r.Accounts, "account"), r.Server, r.History.Operations, history,
+		count(r.Accounts, "account"), where(r), r.History.Operations, history,
 		classes(r.ProviderFaults), classes(r.Errors),
 	) + verdict(r, "no token lost, nothing presented twice without a reason, "+
 		"every caller answered in time.")
@@ -77,7 +85,7 @@ func lifetimesVerdict(r Report) string {
 	s := r.ServedAfterReplaced
 	return fmt.Sprintf("%s × %s × %s over %s of %v on %s: %s, %s by %s, %s lost to another.\n",
 		count(r.Processes, "process"), count(r.Threads, "thread"), count(r.Accounts, "account"),
-		count(r.Lifetimes, "lifetime"), span(r.LifetimeMS), r.Server, count(r.Callers, "call"),
+		count(r.Lifetimes, "lifetime"), span(r.LifetimeMS), where(r), count(r.Callers, "call"),
 		count(r.Refreshes.Calls, "exchange"), count(r.Renewers, "process"),
 		count(r.ClaimsLost, "claim"),
 	) + fmt.Sprintf("%s waited for an exchange, which takes %.1f ms. "+

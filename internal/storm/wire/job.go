@@ -25,6 +25,10 @@ type Job struct {
 	ClientID     string `json:"client_id"`
 	ClientSecret string `json:"client_secret"`
 
+	// Keyset is the JSON of the keys under which the worker seals tokens. Empty: tokens are stored
+	// as they are.
+	Keyset string `json:"keyset,omitempty"`
+
 	// AskFor is how long the threads ask in a storm over several lifetimes, and Pace is each
 	// thread's pause between two calls.
 	AskFor time.Duration `json:"ask_for,omitempty"`

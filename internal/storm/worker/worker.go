@@ -15,7 +15,6 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/latchkey-go/latchkey/credentials"
-	store "github.com/latchkey-go/latchkey/credentials/mysql"
 	"github.com/latchkey-go/latchkey/internal/storm/wire"
 )
 
@@ -78,7 +77,7 @@ func work(ctx context.Context, job wire.Job, l *link) error {
 			return fmt.Errorf("connect: %w", err)
 		}
 	}
-	rows, err := store.NewStore(db, nil)
+	rows, err := openStore(db, job)
 	if err != nil {
 		return err
 	}
