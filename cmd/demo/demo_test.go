@@ -334,6 +334,7 @@ func TestUsageErrorsNameTheRemedy(t *testing.T) {
 		"no client secret":     {refresh + "|--grant|client_credentials", "$CLIENT_SECRET"},
 		"no lifetime":          {"provider|--lifetime|0s|--listen|0.0.0.0:0", "--lifetime is 0s"},
 		"public provider":      {"provider|--listen|0.0.0.0:0", "loopback"},
+		"unknown provider":     {"provider|--as|Exact|--listen|127.0.0.1:0", "dropbox, exact-online, fitbit"},
 	})
 }
 

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/latchkey-go/latchkey/credentials/oauth2refresh/providers"
 	"github.com/latchkey-go/latchkey/internal/provider"
 )
 
@@ -23,10 +25,14 @@ that put reads; GET /admin/stats counts the calls. GET /authorize is an authoriz
 PKCE, whose person consents at once; GET /userinfo is an API. Any client will do, unless --client-id
 names one; its secret is then $CLIENT_SECRET.
 
+With --as the endpoint behaves as the pages of a provider say: its words for a dead grant, its grace,
+its lifetimes, renewals that are too early. docs/providers.md has the names and the pages.
+
 Example:
   demo provider &
   curl -s -X POST http://127.0.0.1:8085/admin/accounts/alice | demo put example alice
-  demo refresh example alice --token-url http://127.0.0.1:8085/token --client-id any`,
+  demo refresh example alice --token-url http://127.0.0.1:8085/token --client-id any
+  demo provider --as exact-online --lifetime 1m`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name: "listen", Value: "127.0.0.1:8085",
@@ -36,12 +42,15 @@ Example:
 			&cli.DurationFlag{
 				Name: "latency", Value: 200 * time.Millisecond, Usage: "how long a call takes",
 			},
+			&cli.StringFlag{Name: "as", Usage: "behave as the provider of that `NAME`, such as exact-online"},
 			&cli.DurationFlag{
-				Name: "lifetime", Value: provider.DefaultLifetime, Usage: "how long access tokens live",
+				Name: "lifetime", Value: provider.DefaultLifetime,
+				Usage: "how long access tokens live; with --as, that of the provider",
 			},
 			&cli.DurationFlag{
-				Name:  "grace",
-				Usage: "how long a used refresh token may come back without being taken for a theft",
+				Name: "grace",
+				Usage: "how long a used refresh token may come back without being taken for a theft; " +
+					"with --as, that of the provider",
 			},
 			&cli.StringFlag{Name: "client-id", Usage: "the only client that is let in"},
 		},
@@ -94,10 +103,38 @@ func providerOptions(cmd *cli.Command) (options provider.Options, err error) {
 		return options, usagef(cmd, "--listen is %q, which others could reach; "+
 			"use a loopback address such as 127.0.0.1:8085", listen)
 	}
-	options.Latency, options.Grace = cmd.Duration("latency"), cmd.Duration("grace")
-	options.Lifetime = cmd.Duration("lifetime")
+	options, err = behaviour(cmd)
+	if err != nil {
+		return options, err
+	}
+	options.Latency = cmd.Duration("latency")
 	if id := cmd.String("client-id"); id != "" {
 		options.ClientID, options.ClientSecret = id, os.Getenv("CLIENT_SECRET")
 	}
 	return options, nil
+}
+
+// behaviour returns the options that --as, --lifetime and --grace name.
+func behaviour(cmd *cli.Command) (provider.Options, error) {
+	lifetime, grace := cmd.Duration("lifetime"), cmd.Duration("grace")
+	if !cmd.IsSet("as") {
+		return provider.Options{Lifetime: lifetime, Grace: grace}, nil
+	}
+	var names []string
+	for _, preset := range providers.All() {
+		if preset.Name != cmd.String("as") {
+			names = append(names, preset.Name)
+			continue
+		}
+		if !cmd.IsSet("lifetime") {
+			lifetime = 0
+		}
+		options := provider.As(preset, lifetime)
+		if cmd.IsSet("grace") {
+			options.Grace = grace
+		}
+		return options, nil
+	}
+	return provider.Options{}, usagef(cmd, "--as is %q; the providers are %s",
+		cmd.String("as"), strings.Join(names, ", "))
 }

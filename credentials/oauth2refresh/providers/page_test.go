@@ -55,6 +55,8 @@ credentials.Services{
 }
 ` + "```" + `
 
+` + "`demo provider --as exact-online`" + ` serves an endpoint that behaves as the pages of a provider say.
+
 A cell with a dash says that no page was found which states the fact. A month is 30 days, a year 365
 days. The columns:
 
