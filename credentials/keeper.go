@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -78,7 +79,13 @@ const (
 // the cause: it never returns nil. Trouble is logged, counted in [Keeper.Stats], and tried again.
 // Work that one process cannot do (a service that it does not know, a provider that it does not
 // reach) is left for the others.
+//
+// A due credential of another deployment ends Run with an error that wraps [ErrOtherDeployment],
+// which is logged, too: the process works on a copy of that deployment's table, or on the table
+// itself, and what else is in there may be no more its own. Exchanges that are under way end.
 func (k *Keeper) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	for failures := 0; ; {
 		at := k.now()
 		due, err := k.dueServices(ctx)
@@ -90,7 +97,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		} else {
 			failures = 0
 			for service, dueIn := range due {
-				pause = min(pause, k.keepService(ctx, service, at.add(dueIn)))
+				pause = min(pause, k.keepService(ctx, stop, service, at.add(dueIn)))
 			}
 		}
 		if err := k.wait(ctx, pause*3/4+rand.N(pause/2), nil); err != nil {
@@ -100,9 +107,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 // keepService has the service's worker make a pass if its first credential is due by now, and
-// returns the pause until the service should be looked at again.
+// returns the pause until the service should be looked at again. The pass calls stop if it meets
+// another deployment's credential.
 func (k *Keeper) keepService(
-	ctx context.Context, service string, first moment,
+	ctx context.Context, stop context.CancelCauseFunc, service string, first moment,
 ) (pause time.Duration) {
 	if dueIn := k.until(first); dueIn > 0 {
 		return max(dueIn, minKeepPause)
@@ -121,6 +129,12 @@ func (k *Keeper) keepService(
 		defer k.leave(w)
 		defer w.endKeeping()
 		err := (&pass{worker: w, first: first, began: k.now()}).run(ctx)
+		if errors.Is(err, ErrOtherDeployment) {
+			k.log.log(ctx, slog.LevelError, service,
+				"keeper: stopped, since the table has another deployment's credentials", "error", err)
+			stop(err)
+			return
+		}
 		k.warnUnlessOver(ctx, err, service, "keeper: due credentials could not be claimed")
 	}()
 	return pause

@@ -101,7 +101,8 @@ type Store interface {
 	// ClaimDue makes claims, as Claim does, on credentials of one service that are due, those first
 	// that have been due for longest, and returns the credentials as they then are: those claimed
 	// and no others. It passes over rows that somebody has locked. Of calls at the same time each
-	// gets credentials of its own.
+	// gets credentials of its own. One that is due and another deployment's gives
+	// ErrOtherDeployment, and none is claimed.
 	ClaimDue(ctx context.Context, batch Batch) ([]Credential, error)
 
 	// FindClaims returns the credentials whose lease is the batch's, live or ended: those that an
