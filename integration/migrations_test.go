@@ -150,6 +150,31 @@ func TestMigrateAfterAVersionTableWithoutRows(t *testing.T) {
 	})
 }
 
+// TestMigrateFindsWhatIsGone: the version table says that all is applied, and the table, or a column,
+// is gone. Nobody is told that all is well, and Down and Up mend it.
+func TestMigrateFindsWhatIsGone(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		db := s.open(t, s.database(t), "")
+		for _, gone := range []struct{ statement, names string }{
+			{"ALTER TABLE credentials DROP COLUMN survived_by", `column "survived_by" of table "credentials"`},
+			{"DROP TABLE credentials", `table "credentials"`},
+		} {
+			migrate(t, db, nil)
+			execute(t, db, gone.statement)
+			for what, err := range map[string]error{
+				"Up":     errOf(migrations.Up(bounded(t), db, nil)),
+				"Status": errOf(migrations.Status(bounded(t), db, nil)),
+			} {
+				failsAs(t, what, err, migrations.ErrIncomplete)
+				failsWith(t, what, err, gone.names)
+			}
+			downAll(t, db, nil)
+			migrate(t, db, nil)
+			applied(t, db, nil, true)
+		}
+	})
+}
+
 // TestMigrateOwnTables: Up and Down touch the two tables of their name alone, neither another set
 // of ours nor the host's own goose.
 func TestMigrateOwnTables(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 	"testing/fstest"
 
@@ -38,6 +39,11 @@ var (
 
 	// ErrForeign says that latchkey did not make the table of that name.
 	ErrForeign = errors.New("the table is another program's; choose another name")
+
+	// ErrIncomplete says that the migrations were applied, and that the table, or a column of it, is
+	// gone since.
+	ErrIncomplete = errors.New("all migrations were applied, but what they made is not there; restore it, " +
+		"or take the migrations back (Down) and apply them again, which makes an empty table")
 )
 
 // Options change what is applied. Nil means the defaults.
@@ -58,7 +64,7 @@ var tableName = regexp.MustCompile(`^[A-Za-z0-9_]{1,50}$`)
 
 // Up applies the migrations that are not applied yet. Any number of processes may call Up at once:
 // one applies, the others wait. Where nothing is left to apply, Up takes no lock and writes
-// nothing.
+// nothing, and looks whether the table is there (see [ErrIncomplete]).
 //
 // In a group with several primaries Up changes nothing unless [Options.OnlyCaller] is set; the
 // error wraps [ErrSeveralPrimaries].
@@ -68,8 +74,11 @@ func Up(ctx context.Context, db *sql.DB, opts *Options) ([]*goose.MigrationResul
 		return nil, err
 	}
 	applied, err := s.look(ctx)
-	if err != nil || applied == s.newest() {
+	switch {
+	case err != nil:
 		return nil, err
+	case applied == s.newest():
+		return nil, s.complete(ctx)
 	}
 	if err := s.admit(ctx); err != nil {
 		return nil, err
@@ -106,13 +115,17 @@ type Migration struct {
 }
 
 // Status lists the migrations that this version knows, and which of them are applied. Status writes
-// nothing. (Goose's own status reads a time, and so needs parseTime in the host's DSN.)
+// nothing, and needs no more than SELECT. Where all are applied, Status looks whether the table is
+// there (see [ErrIncomplete]). (Goose's own status reads a time, and so needs parseTime in the host's DSN.)
 func Status(ctx context.Context, db *sql.DB, opts *Options) ([]Migration, error) {
 	s, err := open(db, opts)
 	if err != nil {
 		return nil, err
 	}
-	applied, err := s.applied(ctx)
+	applied, err := s.look(ctx)
+	if err == nil && applied == s.newest() {
+		err = s.complete(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +240,30 @@ func (s *schema) applied(ctx context.Context) (int64, error) {
 		err = fmt.Errorf("%w: it is at version %d, this program knows up to %d", ErrNewer, applied, known)
 	}
 	return applied, err
+}
+
+// column matches a line of a migration that makes a column.
+var column = regexp.MustCompile("(?m)^    `([a-z_]+)` ")
+
+// complete returns an error if the table, or a column of it, is not there.
+func (s *schema) complete(ctx context.Context) error {
+	text, err := Schema(&Options{Table: s.table})
+	if err != nil {
+		return err
+	}
+	there, err := columnsOf(ctx, s.db, s.table)
+	if err != nil {
+		return err
+	}
+	if len(there) == 0 {
+		return fmt.Errorf("table %q: %w", s.table, ErrIncomplete)
+	}
+	for _, made := range column.FindAllStringSubmatch(text, -1) {
+		if !slices.Contains(there, made[1]) {
+			return fmt.Errorf("column %q of table %q: %w", made[1], s.table, ErrIncomplete)
+		}
+	}
+	return nil
 }
 
 // admit returns an error if the schema must not be changed from here.

@@ -80,3 +80,21 @@ func tableComment(
 	}
 	return comment, true, nil
 }
+
+// columnsOf returns the names of the table's columns, none if there is no such table.
+func columnsOf(ctx context.Context, db *sql.DB, table string) (columns []string, err error) {
+	rows, err := db.QueryContext(ctx, "SELECT column_name FROM information_schema.columns "+
+		"WHERE table_schema = DATABASE() AND table_name = ?", table)
+	if err != nil {
+		return nil, fmt.Errorf("look for the columns of table %q: %w", table, err)
+	}
+	defer func() { _ = rows.Close() }() // rows.Err has the error
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		columns = append(columns, name)
+	}
+	return columns, rows.Err()
+}

@@ -193,7 +193,10 @@ func TestLifeOfACredential(t *testing.T) {
 
 	demo(t, "", "migrate", "down").ends(exitUsage).says("--yes")
 	ok(t, "", "migrate", "down", "--yes")
-	fields{"applied": false}.in(t, ok(t, "", "migrate", "status")["migrations"].([]any)[0])
+	ok(t, "", "migrate", "up")
+	fields{"applied": true}.in(t, ok(t, "", "migrate", "status")["migrations"].([]any)[0])
+	ok(t, "", "migrate", "down", "--yes")
+	demo(t, "", "migrate", "status").ends(exitFailed).shows("pending")
 }
 
 // isShownAsDead has the token of example/alice refreshed, whose grant was revoked.

@@ -40,10 +40,12 @@ func migrateCommand() *cli.Command {
 				Action: migrateDown,
 			},
 			{
-				Name:        "status",
-				Usage:       "list the migrations and which of them are applied",
-				Description: "Example: demo migrate status --json",
-				Action:      migrateStatus,
+				Name:  "status",
+				Usage: "list the migrations and which of them are applied",
+				Description: `Exits with status 1 unless all are applied and the table is there; writes nothing.
+
+Example: demo migrate status --json`,
+				Action: migrateStatus,
 			},
 		},
 		Action: chooseSubcommand,
@@ -123,11 +125,15 @@ func migrateStatus(ctx context.Context, cmd *cli.Command) error {
 		if err != nil {
 			return err
 		}
-		list := []migration{}
+		list, pending := []migration{}, false
 		for _, m := range known {
-			list = append(list, migration(m))
+			list, pending = append(list, migration(m)), pending || !m.Applied
 		}
-		return emit(cmd, map[string]any{"migrations": list}, func() string { return statusLines(list) })
+		err = emit(cmd, map[string]any{"migrations": list}, func() string { return statusLines(list) })
+		if err == nil && pending {
+			err = errReported
+		}
+		return err
 	})
 }
 

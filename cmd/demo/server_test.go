@@ -52,7 +52,7 @@ func TestWaitsForTheComposeServer(t *testing.T) {
 	must(t, err)
 	useNoServer(t, port)
 
-	r := demo(t, "", "migrate", "status")
+	r := demo(t, "", "migrate", "up")
 	r.ends(0).says("waiting for the server at 127.0.0.1:"+port, "(docker)")
 	if got := accepted.Load(); got <= refusals {
 		t.Errorf("%d connections were tried, want more than %d", got, refusals)
