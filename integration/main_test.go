@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/latchkey-go/latchkey/internal/engine"
 	"github.com/latchkey-go/latchkey/internal/localmysql"
 	"github.com/latchkey-go/latchkey/internal/storm/worker"
 	"github.com/latchkey-go/latchkey/internal/testkit/process"
@@ -145,11 +146,9 @@ func newServer(dsn string) (*server, error) {
 	s := &server{config: config, admin: open(config)}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	var version string
-	if err := s.admin.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+	if s.version, err = engine.Name(ctx, s.admin); err != nil {
 		return nil, fmt.Errorf("the server at %s: %w", config.Addr, err)
 	}
-	s.version = localmysql.VersionName(version)
 	s.mariadb = s.product() == "MariaDB"
 	return s, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v3"
 
+	"github.com/latchkey-go/latchkey/internal/engine"
 	"github.com/latchkey-go/latchkey/internal/localmysql"
 )
 
@@ -137,12 +138,12 @@ func open(ctx context.Context, cfg *mysql.Config, dsn, where string) (*server, e
 		return nil, err
 	}
 	db := sql.OpenDB(connector)
-	var version string
-	if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {
+	name, err := engine.Name(ctx, db)
+	if err != nil {
 		_ = db.Close()
 		return nil, err
 	}
-	label := fmt.Sprintf("%s (%s)", localmysql.VersionName(version), where)
+	label := fmt.Sprintf("%s (%s)", name, where)
 	return &server{db: db, dsn: dsn, label: label}, nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
@@ -55,22 +54,4 @@ func isMariaDB(ctx context.Context, program string) (bool, error) {
 			strings.TrimSpace(string(out)))
 	}
 	return strings.Contains(string(out), "MariaDB"), nil
-}
-
-var leadingVersion = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*`)
-
-// VersionName turns what a server answers to SELECT VERSION() into a name for people:
-// "10.11.19-MariaDB-log" into "MariaDB 10.11.19", "9.7.4-2" into "MySQL 9.7.4". A version that does
-// not begin with a number is kept as it is after "MySQL".
-func VersionName(version string) string {
-	product := "MySQL"
-	if strings.Contains(version, "MariaDB") {
-		product = "MariaDB"
-		// Some proxies and old replication set-ups show MariaDB as if it were a MySQL 5.5.5.
-		version = strings.TrimPrefix(version, "5.5.5-")
-	}
-	if number := leadingVersion.FindString(version); number != "" {
-		version = number
-	}
-	return product + " " + version
 }

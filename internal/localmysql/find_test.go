@@ -33,19 +33,3 @@ func TestFindOutsidePath(t *testing.T) {
 		}
 	}
 }
-
-func TestVersionName(t *testing.T) {
-	for version, want := range map[string]string{
-		"10.11.19-MariaDB-0+deb12u1-log": "MariaDB 10.11.19",
-		"5.5.5-10.6.12-MariaDB":          "MariaDB 10.6.12",
-		"9.7.4-2":                        "MySQL 9.7.4",
-		"8.0.36":                         "MySQL 8.0.36",
-		"8.0.11-TiDB-v7.5.0":             "MySQL 8.0.11",
-		"unknown":                        "MySQL unknown",
-		"":                               "MySQL ",
-	} {
-		if got := localmysql.VersionName(version); got != want {
-			t.Errorf("VersionName(%q) = %q, want %q", version, got, want)
-		}
-	}
-}

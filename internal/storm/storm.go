@@ -21,7 +21,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/latchkey-go/latchkey/internal/localmysql"
+	"github.com/latchkey-go/latchkey/internal/engine"
 	"github.com/latchkey-go/latchkey/internal/provider"
 	"github.com/latchkey-go/latchkey/internal/storm/audit"
 	"github.com/latchkey-go/latchkey/internal/storm/report"
@@ -243,13 +243,15 @@ func (s *storm) report(ctx context.Context) (report.Report, error) {
 // checkServer reports whether the server allows as many connections as the workers may open, and
 // names the server in cfg.
 func checkServer(ctx context.Context, db *sql.DB, cfg *Config) error {
-	var version string
-	var allowed int
-	row := db.QueryRowContext(ctx, "SELECT VERSION(), @@max_connections")
-	if err := row.Scan(&version, &allowed); err != nil {
-		return fmt.Errorf("ask the server for its version and limits: %w", err)
+	name, err := engine.Name(ctx, db)
+	if err != nil {
+		return fmt.Errorf("ask the server for its version: %w", err)
 	}
-	cfg.Server = cmp.Or(cfg.Server, localmysql.VersionName(version))
+	cfg.Server = cmp.Or(cfg.Server, name)
+	var allowed int
+	if err := db.QueryRowContext(ctx, "SELECT @@max_connections").Scan(&allowed); err != nil {
+		return fmt.Errorf("ask the server for its limits: %w", err)
+	}
 	if needed := cfg.Processes*cfg.Pool + parentPool; needed > allowed {
 		return fmt.Errorf("%d processes with a pool of %d need up to %d connections, the server allows "+
 			"%d; choose a smaller pool", cfg.Processes, cfg.Pool, needed, allowed)
