@@ -56,7 +56,8 @@ type State int
 
 // The states, in the order in which they are decided.
 const (
-	StateLeased     State = iota + 1 // another lease stands in the row, live or ended
+	StateDisabled   State = iota + 1 // an operator has disabled the credential
+	StateLeased                      // another lease stands in the row, live or ended
 	StateFresh                       // the token is good and not due
 	StateDead                        // the grant is dead; a person has to authorize again
 	StateBackingOff                  // an exchange failed; none before Failure.RetryIn
@@ -76,6 +77,8 @@ func (c Credential) State(claim Claim) State {
 	good := !c.expired() && c.DueIn > 0
 	turnedDown := claim.Invalidated != TokenID{} && claim.Invalidated == c.TokenID()
 	switch {
+	case c.Disabled.By != "":
+		return StateDisabled
 	case c.Lease.Live() && !claim.mayTakeOver(c.Lease):
 		return StateLeased
 	case good && !turnedDown:
@@ -125,7 +128,8 @@ func (c Credential) FoundAgain() Credential {
 }
 
 // overtaken reports whether a success was saved since the lease began: an earlier holder's, which
-// was late. Nothing else moves the version on and leaves the lease.
+// was late. Nothing else moves the version on and leaves the lease's behind: an operator's mark
+// moves on both.
 func (c Credential) overtaken() bool { return c.Version > c.Lease.Version }
 
 // Fence identifies the claim that a result belongs to: the row, the claim's id and the row's

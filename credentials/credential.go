@@ -32,7 +32,7 @@ type Credential struct {
 
 	// DueIn is when the credential should next be renewed: ahead of the token's expiration; after a
 	// failure, when the back-off is over; under a lease, when that ends. Never: not before someone
-	// asks for it.
+	// asks for it, or not at all while the credential is disabled.
 	DueIn time.Duration
 
 	Lease       Lease        // zero: none
@@ -44,6 +44,16 @@ type Credential struct {
 	// Survived is the interruption before the last success. The provider may still be at work on
 	// that exchange's request when the success is stored, and revoke the grant for it afterwards.
 	Survived Interruption
+
+	// Disabled is an operator's mark: nobody gets the token, and no claim is made. Every write keeps
+	// it but the one that enables the credential.
+	Disabled Mark
+}
+
+// Mark names an operator who has marked a credential.
+type Mark struct {
+	By  string        // "" for no mark
+	Ago time.Duration // the time since, by the store's clock
 }
 
 // Lease is a committed claim on a credential. A lease that has ended stays visible until the next
@@ -172,6 +182,12 @@ func (c Credential) refreshError(by string, cause error) *RefreshError {
 		e.RetryAt = time.Now().Add(c.Failure.RetryIn)
 	}
 	return e
+}
+
+// disabled makes the error that callers get while the credential is disabled.
+func (c Credential) disabled() error {
+	return fmt.Errorf("token of %s: %w: %s did so %v ago; enable it to have tokens again",
+		c.Key, ErrDisabled, c.Disabled.By, c.Disabled.Ago.Round(time.Second))
 }
 
 // tooYoung makes the error that callers get who report a token in StateTooYoung.

@@ -20,6 +20,10 @@ var (
 	// again, and the new grant be put. A *RefreshError of ClassDead is this error.
 	ErrGrantDead = errors.New("the grant is dead; new authorization required")
 
+	// ErrDisabled: an operator disabled the credential, and nobody gets its token until an operator
+	// enables it again. The text says who, and when.
+	ErrDisabled = errors.New("the credential is disabled")
+
 	// ErrShortLived: the provider's tokens do not live as long as TokenFor was asked for. Ask for
 	// less, and ask again in time.
 	ErrShortLived = errors.New("the provider's tokens do not live that long")

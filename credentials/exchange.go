@@ -68,6 +68,9 @@ func (x *exchange) run(ctx context.Context) (r result) {
 		return x.giveUp(ctx, tooLittle)
 	case slept(c.asked):
 		return x.giveUp(ctx, errors.New("the host slept after the claim"))
+	case c.Disabled.By != "":
+		// The reply to the claim was lost, and the credential was disabled before the claim was found.
+		return x.stepBack(ctx)
 	case c.overtaken():
 		// The reply to the claim was lost, and before the claim was found an earlier holder's
 		// success was saved. A refresh token presented under this claim would not be taken for

@@ -148,6 +148,9 @@ func (r *refresh) waitAnew() { r.patience = r.now().add(2 * r.opts.Lease) }
 // advance takes the next step that the row calls for. errLookAgain: the row has changed, or may
 // have.
 func (r *refresh) advance(ctx context.Context, c reading) (Token, error) {
+	if c.Disabled.By != "" {
+		return Token{}, c.disabled()
+	}
 	r.resolve(c)
 	if c.Failure.Class == ClassDead && r.turnedDown(c) && r.life == 0 {
 		r.slot.bury(c.TokenID())

@@ -50,14 +50,14 @@ func printed(t *testing.T) map[string]any {
 	values["RefreshError"] = &credentials.RefreshError{Key: alice, Class: credentials.ClassUnknown, Err: body{mark}}
 	values["ServicesFunc"], values["RefresherFunc"] = new(credentials.ServicesFunc), new(credentials.RefresherFunc)
 	for name, v := range map[string]any{
-		"Batch": new(credentials.Batch), "Claim": new(credentials.Claim), "Class": new(credentials.Class),
+		"Batch": new(credentials.Batch), "Change": new(credentials.Change), "Claim": new(credentials.Claim), "Class": new(credentials.Class),
 		"Credential": new(credentials.Credential), "Failure": new(credentials.Failure), "Fence": new(credentials.Fence),
 		"CallInfo": new(credentials.CallInfo), "Condition": new(credentials.Condition), "ExchangeInfo": new(credentials.ExchangeInfo),
 		"Found": new(credentials.Found), "Observer": new(credentials.Observer),
 		"Outcome": new(credentials.Outcome), "Stats": new(credentials.Stats), "Status": new(credentials.Status), "Trigger": new(credentials.Trigger),
 		"Grant": new(credentials.Grant), "Instant": new(credentials.Instant),
 		"Interruption": new(credentials.Interruption), "KeeperOptions": new(credentials.KeeperOptions),
-		"KeeperStats": new(credentials.KeeperStats), "Key": new(credentials.Key), "Lease": new(credentials.Lease),
+		"KeeperStats": new(credentials.KeeperStats), "Key": new(credentials.Key), "Lease": new(credentials.Lease), "Mark": new(credentials.Mark),
 		"Options": new(credentials.Options), "RefreshInput": new(credentials.RefreshInput),
 		"Refreshed": new(credentials.Refreshed), "Renewal": new(credentials.Renewal), "Revival": new(credentials.Revival),
 		"Replay": new(credentials.Replay), "State": new(credentials.State), "TokenID": new(credentials.TokenID),

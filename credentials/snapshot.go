@@ -13,11 +13,12 @@ type snapshot struct {
 	asked   time.Time // when the store was asked for it, by the wall clock and the monotonic one
 }
 
-// snapshot returns the token that was read; nil if there is none or it has expired. It ends
-// no later than r.at says, and no earlier than it would if it had been read when the answer came.
+// snapshot returns the token that was read; nil if there is none, it has expired or the credential
+// is disabled. It ends no later than r.at says, and no earlier than it would if it had been read
+// when the answer came.
 func (e *engine) snapshot(r reading) *snapshot {
 	now, expires := e.now(), r.at.add(r.ExpiresIn)
-	if r.AccessToken.IsZero() || now >= expires {
+	if r.AccessToken.IsZero() || now >= expires || r.Disabled.By != "" {
 		return nil
 	}
 	due := r.DueIn
@@ -43,8 +44,10 @@ func (held *snapshot) after(c reading, next *snapshot, clock clock) *snapshot {
 		return held.merge(next, clock)
 	}
 	one, other := held.token.id, c.TokenID()
-	if one.Row == other.Row && one.Version < other.Version ||
-		one.Row < other.Row && held.asked.Before(c.asked) { // a node that is behind may show an older row
+	switch {
+	case one.Row == other.Row && one.Version < other.Version,
+		one.Row == other.Row && c.Disabled.By != "" && held.version <= c.Version,
+		one.Row < other.Row && held.asked.Before(c.asked): // a node that is behind may show an older row
 		return nil
 	}
 	return held

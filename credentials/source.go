@@ -137,12 +137,18 @@ func (s *Source) replace(ctx context.Context, turnedDown Token, held *snapshot, 
 		case err == nil && (knew || !token.is(turnedDown) && !token.olderThan(turnedDown)):
 			return token, nil
 		case err != nil && (knew || ctx.Err() != nil || errors.Is(err, ErrUnavailable)):
-			if held != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrGrantDead) {
+			if held != nil && !endsToken(err) {
 				s.slot.offer(held) // it has not expired, so it is better than an error
 			}
 			return Token{}, err
 		}
 	}
+}
+
+// endsToken reports whether the error says that nobody gets a token that was turned down, though it
+// has not expired.
+func endsToken(err error) bool {
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrGrantDead) || errors.Is(err, ErrDisabled)
 }
 
 // Format implements [fmt.Formatter]: no verb shows more than the credential's key. The fields lead

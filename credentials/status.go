@@ -12,8 +12,8 @@ type Status struct {
 	// it has expired, Never if it does not expire, zero if there is no token.
 	ExpiresIn time.Duration
 
-	// RefreshExpiresIn, DueIn, Version, Lease, Failure, Interrupted, Survived and Refreshed are those
-	// of the [Credential].
+	// RefreshExpiresIn, DueIn, Version, Lease, Failure, Interrupted, Survived, Refreshed and Disabled
+	// are those of the [Credential].
 	RefreshExpiresIn, DueIn time.Duration
 
 	Version     uint64
@@ -22,6 +22,7 @@ type Status struct {
 	Interrupted Interruption
 	Survived    Interruption
 	Refreshed   Refreshed
+	Disabled    Mark
 }
 
 // Condition says in a word how a credential stands. (A [State] says how a claim may treat it.)
@@ -29,6 +30,10 @@ type Condition string
 
 // The conditions. A credential is in one of them: in the first whose comment is true of it.
 const (
+	// ConditionDisabled: an operator has disabled the credential. An exchange that was under way
+	// then may still be.
+	ConditionDisabled Condition = "disabled"
+
 	// ConditionRefreshing: a live lease stands in the row, so that an exchange is under way.
 	ConditionRefreshing Condition = "being refreshed"
 
@@ -63,7 +68,7 @@ func (c Credential) Status() Status {
 		Key: c.Key, Condition: c.condition(), ExpiresIn: c.ExpiresIn,
 		RefreshExpiresIn: c.RefreshExpiresIn, DueIn: c.DueIn, Version: c.Version,
 		Lease: c.Lease, Failure: c.Failure,
-		Interrupted: c.Interrupted, Survived: c.Survived, Refreshed: c.Refreshed,
+		Interrupted: c.Interrupted, Survived: c.Survived, Refreshed: c.Refreshed, Disabled: c.Disabled,
 	}
 	if c.AccessToken.IsZero() {
 		s.ExpiresIn = 0
@@ -74,6 +79,8 @@ func (c Credential) Status() Status {
 // condition decides in the order of the constants.
 func (c Credential) condition() Condition {
 	switch {
+	case c.Disabled.By != "":
+		return ConditionDisabled
 	case c.Lease.Live():
 		return ConditionRefreshing
 	case c.Failure.Class == ClassDead:

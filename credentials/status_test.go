@@ -23,6 +23,7 @@ func TestCondition(t *testing.T) {
 		c.Failure = credentials.Failure{Class: credentials.ClassTransient, RetryIn: time.Minute}
 		c.DueIn = time.Minute
 	}
+	disabled := func(c *credentials.Credential) { c.Disabled.By, c.DueIn = "ann@host", credentials.Never }
 	failedBefore := func(c *credentials.Credential) { c.Failure.Class = credentials.ClassUnknown }
 	leased := func(endsIn time.Duration) edit {
 		return func(c *credentials.Credential) {
@@ -49,6 +50,9 @@ func TestCondition(t *testing.T) {
 		{"no token, and failed", []edit{noToken, failed}, credentials.ConditionBackingOff},
 		{"dead", []edit{expired, dead}, credentials.ConditionDead},
 		{"dead, and the token is good", []edit{dead}, credentials.ConditionDead},
+		{"disabled", []edit{disabled}, credentials.ConditionDisabled},
+		{"disabled, and dead", []edit{dead, disabled}, credentials.ConditionDisabled},
+		{"disabled, and leased", []edit{leased(1), disabled}, credentials.ConditionDisabled},
 		{"leased", []edit{leased(1)}, credentials.ConditionRefreshing},
 		{"leased without token", []edit{noToken, leased(time.Second)}, credentials.ConditionRefreshing},
 		{"leased after a failure", []edit{expired, failedBefore, leased(1)}, credentials.ConditionRefreshing},
@@ -78,12 +82,12 @@ func TestStatusHasNoSecret(t *testing.T) {
 		Lease:       credentials.Lease{ID: "claim", Holder: "web-1"},
 		Failure:     credentials.Failure{Class: credentials.ClassUnknown, Count: 2},
 		Interrupted: credentials.Interruption{By: "web-2"}, Survived: credentials.Interruption{By: "web-3"},
-		Refreshed: credentials.Refreshed{By: "web-4"},
+		Refreshed: credentials.Refreshed{By: "web-4"}, Disabled: credentials.Mark{By: "ann@host", Ago: 4},
 	}
 	want := credentials.Status{
-		Key: alice, Condition: credentials.ConditionInterrupted, ExpiresIn: 5, DueIn: 3, RefreshExpiresIn: 9,
+		Key: alice, Condition: credentials.ConditionDisabled, ExpiresIn: 5, DueIn: 3, RefreshExpiresIn: 9,
 		Version: 7, Lease: c.Lease, Failure: c.Failure,
-		Interrupted: c.Interrupted, Survived: c.Survived, Refreshed: c.Refreshed,
+		Interrupted: c.Interrupted, Survived: c.Survived, Refreshed: c.Refreshed, Disabled: c.Disabled,
 	}
 	c.DueIn, want.DueIn = -3, -3
 	if got := c.Status(); got != want {

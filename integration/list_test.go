@@ -157,6 +157,7 @@ func TestListByCondition(t *testing.T) {
 }
 
 var allConditions = []credentials.Condition{
+	credentials.ConditionDisabled,
 	credentials.ConditionRefreshing, credentials.ConditionDead, credentials.ConditionFresh,
 	credentials.ConditionInterrupted, credentials.ConditionBackingOff, credentials.ConditionNoToken,
 	credentials.ConditionExpired, credentials.ConditionDue,
@@ -231,6 +232,16 @@ func everyCondition(t *testing.T, store *latchkey.Store, db *sql.DB) map[credent
 	fail(expire(good(credentials.ConditionBackingOff, "backing off")), credentials.ClassUnknown)
 	fail(empty(credentials.ConditionDead, "dead without token"), credentials.ClassDead)
 	fail(due(good(credentials.ConditionDead, "dead though good")), credentials.ClassDead)
+
+	for _, key := range []credentials.Key{
+		good(credentials.ConditionDisabled, "disabled"), empty(credentials.ConditionDisabled, "disabled without token"),
+		expire(good(credentials.ConditionDisabled, "disabled, and expired")),
+	} {
+		must(t, store.Disable(bounded(t), credentials.Change{Key: key, By: "ann@host"}))
+	}
+	under := empty(credentials.ConditionDisabled, "disabled during an exchange")
+	claim(t, store, under)
+	must(t, store.Disable(bounded(t), credentials.Change{Key: under, By: "ann@host"}))
 
 	for key, condition := range map[string]credentials.Condition{
 		"late under a lease": credentials.ConditionRefreshing, "late under a lease that has ended": credentials.ConditionFresh,

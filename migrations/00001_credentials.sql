@@ -36,6 +36,9 @@ CREATE TABLE IF NOT EXISTS `credentials` (
     `failed_at`          DATETIME(6) NULL,
     `retry_at`           DATETIME(6) NULL COMMENT 'no exchange before then, UTC',
 
+    `disabled_by`        VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'operator; empty: not disabled. While it is set, due_at is NULL',
+    `disabled_at`        DATETIME(6) NULL,
+
     `refreshed_by`       VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '' COMMENT 'holder whose exchange brought access_token; empty: it was put',
     `refreshed_at`       DATETIME(6) NULL,
     `refresh_micros`     BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'how long the provider took',

@@ -162,7 +162,7 @@ Example: demo list --state dead --state no-token-yet`,
 var conditions = []credentials.Condition{
 	credentials.ConditionFresh, credentials.ConditionDue, credentials.ConditionExpired,
 	credentials.ConditionNoToken, credentials.ConditionRefreshing, credentials.ConditionInterrupted,
-	credentials.ConditionBackingOff, credentials.ConditionDead,
+	credentials.ConditionBackingOff, credentials.ConditionDead, credentials.ConditionDisabled,
 }
 
 func conditionNames() string {

@@ -93,7 +93,7 @@ func (s *Store) put(ctx context.Context, key credentials.Key, grant credentials.
 		grant.Lifetime = cmp.Or(grant.Lifetime, credentials.Never)
 	}
 	r.set(now, grant)
-	r.due = after(now, grant.DueIn())
+	r.setDue(after(now, grant.DueIn()))
 	r.lease, r.failure = lease{}, failure{}
 	r.interrupted, r.survived = interruption{}, interruption{}
 	r.refreshed = refreshed{took: r.refreshed.took}
@@ -105,10 +105,13 @@ func (s *Store) put(ctx context.Context, key credentials.Key, grant credentials.
 // Delete removes the credential; a later Put makes a new row. The error wraps
 // [credentials.ErrNotFound] if there is none.
 func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
-	return s.under(ctx, key, func(r *row) {
-		delete(s.rows, r.id)
-		delete(s.ids, r.key)
-	})
+	return s.under(ctx, key, s.remove)
+}
+
+// remove deletes the row, with mu held.
+func (s *Store) remove(r *row) {
+	delete(s.rows, r.id)
+	delete(s.ids, r.key)
 }
 
 // Get implements [credentials.Store].

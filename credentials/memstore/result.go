@@ -42,7 +42,7 @@ func (s *Store) Save(ctx context.Context, fence credentials.Fence, renewal crede
 		now := s.now()
 		origin := r.lifetimeOrigin(now, renewal.From)
 		r.set(origin, renewal.Grant)
-		r.due = after(origin, renewal.DueIn)
+		r.setDue(after(origin, renewal.DueIn))
 		r.refreshed = refreshed{by: renewal.By, since: now, took: renewal.Took}
 		r.survived = interruption{}
 		if own {
@@ -65,7 +65,7 @@ func (s *Store) Fail(ctx context.Context, fence credentials.Fence, f credentials
 		held := r.lease
 		r.lease = lease{}
 		r.version++
-		if r.version != fence.Version+1 {
+		if r.version != held.version+1 {
 			return fmt.Errorf("%w: %s was written after the claim", credentials.ErrSuperseded, r.key)
 		}
 		now := s.now()
@@ -77,7 +77,7 @@ func (s *Store) Fail(ctx context.Context, fence credentials.Fence, f credentials
 		if f.Refusals == 1 {
 			r.failure.refused = now
 		}
-		r.due = r.failure.retry
+		r.setDue(r.failure.retry)
 		switch f.Class {
 		case credentials.ClassDead:
 			r.due = time.Time{}
@@ -94,8 +94,8 @@ func (s *Store) Release(ctx context.Context, fence credentials.Fence) error {
 		if r.lease.id != fence.Claim {
 			return nil
 		}
-		if r.version == fence.Version {
-			r.due = s.now()
+		if r.version == r.lease.version {
+			r.setDue(s.now())
 		}
 		r.lease = lease{}
 		r.version++

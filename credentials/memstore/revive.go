@@ -39,7 +39,7 @@ func (s *Store) revive(r credentials.Revival) (revived []credentials.Key) {
 		revived = append(revived, row.key)
 		if !r.DryRun {
 			row.failure = failure{}
-			row.due = now.Add(r.DueIn(i))
+			row.setDue(now.Add(r.DueIn(i)))
 			row.version++
 		}
 	}

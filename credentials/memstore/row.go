@@ -23,6 +23,7 @@ type row struct {
 	interrupted interruption
 	survived    interruption
 	refreshed   refreshed
+	disabled    mark
 }
 
 type lease struct {
@@ -43,6 +44,11 @@ type failure struct {
 
 type interruption struct {
 	by    string
+	since time.Time
+}
+
+type mark struct {
+	by    string // "" for none
 	since time.Time
 }
 
@@ -83,7 +89,27 @@ func (r *row) at(now time.Time) credentials.Credential {
 	if since := r.refreshed.since; !since.IsZero() {
 		c.Refreshed.Ago = now.Sub(since)
 	}
+	if m := r.disabled; m.by != "" {
+		c.Disabled = credentials.Mark{By: m.by, Ago: now.Sub(m.since)}
+	}
 	return c
+}
+
+// setDue has the credential be due then, unless it is disabled, and so never due.
+func (r *row) setDue(at time.Time) {
+	if r.disabled.by != "" {
+		at = time.Time{}
+	}
+	r.due = at
+}
+
+// marked notes a write of an operator's mark. The version of a lease moves on with the row's own: a
+// mark is no write that the holder's failure could cover, nor one that overtakes the lease.
+func (r *row) marked() {
+	if r.lease.version == r.version {
+		r.lease.version++
+	}
+	r.version++
 }
 
 // at returns the interruption as it is at that moment.

@@ -137,6 +137,15 @@ func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
 	})
 }
 
+// Remove deletes the credential as Delete does, if it is the one that the operator saw. Errors are
+// those of Disable.
+func (s *Store) Remove(ctx context.Context, ch credentials.Change) error {
+	return s.operate(ctx, operation{
+		Change: ch, name: "delete", sql: s.sql.deleteSeen, removes: true,
+		done: func(now, tried row) bool { return tried.ID != 0 && now.ID != tried.ID },
+	})
+}
+
 // before reads the row that a person's change is about to write; the zero row if there is none.
 func (s *Store) before(ctx context.Context, action string, key credentials.Key) (r row, err error) {
 	err = s.read(ctx, action, func(ctx context.Context, conn *sqlx.Conn) (err error) {

@@ -55,6 +55,8 @@ type row struct {
 	FailedBy         string        `column:"failed_by"`
 	FailedAgo        sql.NullInt64 `since:"failed_at"`
 	RetryIn          sql.NullInt64 `until:"retry_at"`
+	DisabledBy       string        `column:"disabled_by"`
+	DisabledAgo      sql.NullInt64 `since:"disabled_at"`
 	RefreshedBy      string        `column:"refreshed_by"`
 	RefreshedAgo     sql.NullInt64 `since:"refreshed_at"`
 	RefreshMicros    int64         `column:"refresh_micros"`
@@ -190,6 +192,7 @@ func (r row) credential() (credentials.Credential, error) {
 			Ago:  duration(r.RefreshedAgo.Int64),
 			Took: duration(r.RefreshMicros),
 		},
+		Disabled: credentials.Mark{By: r.DisabledBy, Ago: duration(r.DisabledAgo.Int64)},
 	}
 	if r.LeaseID != "" {
 		c.Lease = credentials.Lease{

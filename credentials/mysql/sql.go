@@ -102,9 +102,10 @@ const selectServices = "SELECT DISTINCT service_name FROM `credentials` ORDER BY
 const selectIDs = "SELECT id FROM `credentials` FORCE INDEX (due)\nWHERE service_name = :service"
 
 // findCondition finds the rows in a condition, and others: [credentials.Credential.Status] decides.
-// A dead grant is never due (updateFail). A lease that has ended was due at its end (updateClaim).
+// A dead grant is never due (updateFail), nor a disabled credential (updateDisable). A lease that has ended was due at its end (updateClaim).
 // A token may have expired though it is not due: its grant was revived (updateRevive).
 var findCondition = map[credentials.Condition]string{
+	credentials.ConditionDisabled:    "due_at IS NULL AND disabled_by <> ''",
 	credentials.ConditionRefreshing:  "lease_end > UTC_TIMESTAMP(6)",
 	credentials.ConditionDead:        "due_at IS NULL AND failure_class = 'dead'",
 	credentials.ConditionFresh:       "due_at IS NULL OR due_at > UTC_TIMESTAMP(6)",
@@ -183,6 +184,10 @@ const clearLease = `lease_id           = '',
     lease_start        = '1970-01-01',
     lease_end          = '1970-01-01'`
 
+// enabled holds where no operator has disabled the credential. A disabled one is never due, so that
+// no keeper comes upon it.
+const enabled = "disabled_by = ''"
+
 // updateSave keeps a success. A success is turned down only where the result of a later claim or a
 // put is stored already: a holder that was paused past its lease may come back with the only
 // refresh token that works. Another's lease is left alone, and version moves on, so that the
@@ -196,7 +201,7 @@ SET access_token       = :access_token,
     deployment         = :deployment,
     expiration         = ` + lifetimeOrigin + ` + INTERVAL :lifetime MICROSECOND,
     refresh_expiration = ` + lifetimeOrigin + ` + INTERVAL :refresh_lifetime MICROSECOND,
-    due_at             = ` + lifetimeOrigin + ` + INTERVAL :due_in MICROSECOND,
+    due_at             = IF(` + enabled + `, ` + lifetimeOrigin + ` + INTERVAL :due_in MICROSECOND, NULL),
     refreshed_by       = :holder,
     refreshed_at       = UTC_TIMESTAMP(6),
     refresh_micros     = :took,
@@ -212,8 +217,8 @@ SET access_token       = :access_token,
     lease_id           = IF(lease_id = :claim, '', lease_id)
 WHERE id = :row AND (lease_id = :claim OR token_version < :version)`
 
-// updateFail records a failure only if nothing at all was written since the claim: a failure never
-// covers a success.
+// updateFail records a failure only if nothing was written since the claim but an operator's mark: a
+// failure never covers a success, and a mark moves lease_version on with version.
 const updateFail = "UPDATE `credentials`" + `
 SET failures           = failures + 1,
     refused_at         = IF(:refusals > 1, refused_at, IF(:refusals = 1, UTC_TIMESTAMP(6), NULL)),
@@ -224,17 +229,17 @@ SET failures           = failures + 1,
     failed_by          = lease_holder,
     failed_at          = UTC_TIMESTAMP(6),
     retry_at           = UTC_TIMESTAMP(6) + INTERVAL :retry_in MICROSECOND,
-    due_at             = UTC_TIMESTAMP(6) + INTERVAL :retry_in MICROSECOND,
+    due_at             = IF(` + enabled + `, UTC_TIMESTAMP(6) + INTERVAL :retry_in MICROSECOND, NULL),
     interrupted_by     = IF(:unknown, lease_holder, interrupted_by),
     interrupted_at     = IF(:unknown, lease_start, interrupted_at),
     version            = version + 1,
     ` + clearLease + `
-WHERE id = :row AND lease_id = :claim AND version = :version`
+WHERE id = :row AND lease_id = :claim AND version = lease_version`
 
 // updateRelease gives up the claim's own lease and nobody else's. If nothing was written since the
 // claim, due_at is still the lease's end, and the credential is due at once.
 const updateRelease = "UPDATE `credentials`" + `
-SET due_at             = IF(version = :version, UTC_TIMESTAMP(6), due_at),
+SET due_at             = IF(` + enabled + `, IF(version = lease_version, UTC_TIMESTAMP(6), due_at), NULL),
     version            = version + 1,
     ` + clearLease + `
 WHERE id = :row AND lease_id = :claim`
@@ -263,7 +268,7 @@ const upsertPut = insertRow + `access_token       = :access_token,
     deployment         = :deployment,
     expiration         = UTC_TIMESTAMP(6) + INTERVAL :lifetime MICROSECOND,
     refresh_expiration = UTC_TIMESTAMP(6) + INTERVAL :refresh_lifetime MICROSECOND,
-    due_at             = UTC_TIMESTAMP(6) + INTERVAL :due_in MICROSECOND,
+    due_at             = IF(` + enabled + `, UTC_TIMESTAMP(6) + INTERVAL :due_in MICROSECOND, NULL),
     refreshed_by       = '',
     refreshed_at       = NULL,
     token_version      = version + 1,
@@ -272,33 +277,6 @@ const upsertPut = insertRow + `access_token       = :access_token,
     survived_at        = NULL,
     ` + clearAttempts + `,
     ` + clearLease
-
-// declaredDead finds the grants of a service that were marked dead in a stretch of time, by the
-// provider's word and not by a policy. A dead grant is never due, so that the index leads to such
-// rows alone, in the order of their ids.
-const declaredDead = `FORCE INDEX (due)
-WHERE service_name = :service AND due_at IS NULL AND id > :after
-  AND failure_class = 'dead' AND failure_code NOT IN (:interrupted, :unknown)
-  AND deployment IN ('', :deployment)
-  AND failed_at BETWEEN DATE'1970-01-01' + INTERVAL :since MICROSECOND
-                    AND DATE'1970-01-01' + INTERVAL :began MICROSECOND
-ORDER BY id LIMIT :limit
-`
-
-// selectName selects the names of rows, byte by byte.
-const selectName = "SELECT id, CAST(account_name AS BINARY) AS account_name_bytes\nFROM `credentials` "
-
-const selectNow = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
-
-// updateRevive clears the marks of rows that the transaction has locked; the ids are appended. What
-// is known of an interrupted exchange stays. The rows fall due within a stretch of time, at places
-// that the checksums of their ids spread, which are the same for every server that repeats the
-// statement.
-const updateRevive = "UPDATE `credentials`" + `
-SET due_at             = DATE'1970-01-01' + INTERVAL (:due + FLOOR(CRC32(id) / 4294967296 * :width)) MICROSECOND,
-    version            = version + 1,
-    ` + clearFailure + `
-WHERE failure_class = 'dead' AND id IN `
 
 // The pages of what goes through the whole table. A row that is made meanwhile has a greater id.
 const (
@@ -327,8 +305,6 @@ SET access_token       = :access_token,
     deployment         = :deployment
 WHERE id = :row AND version = :version AND LEFT(extra, 20) = UNHEX(:found)`
 
-const deleteRow = "DELETE FROM `credentials` WHERE id = :row"
-
 // The probes find out whether the account may write, and find nothing to write: no row has the id
 // 0.
 const (
@@ -346,9 +322,10 @@ type statements struct {
 	selectNone, lockDue, lockProbe, selectClaimed, selectVersions, selectDueServices statement
 	lockRow, lockRows, updatePostpone                                                statement
 	selectAfter, selectRows, selectBeginnings, updateReseal                          statement
-	selectDead, lockDead, updateRevive                                               statement
+	selectDead, lockDead, updateRevive, updateReviveOne                              statement
+	updateDisable, updateEnable, updateEndLease                                      statement
 	updateClaim, updateSave, updateFail, updateRelease                               statement
-	insertNew, upsertPut, deleteRow                                                  statement
+	insertNew, upsertPut, deleteRow, deleteSeen                                      statement
 	probeUpdate, probeInsert, probeDelete                                            statement
 }
 
@@ -381,6 +358,10 @@ func statementsFor(table string) statements {
 		selectDead:           in(selectName + declaredDead),
 		lockDead:             in(selectName + declaredDead + forUpdate),
 		updateRevive:         in(updateRevive),
+		updateReviveOne:      in(updateReviveOne),
+		updateDisable:        in(updateDisable),
+		updateEnable:         in(updateEnable),
+		updateEndLease:       in(updateEndLease),
 		updateClaim:          in(updateClaim),
 		updateSave:           in(updateSave),
 		updateFail:           in(updateFail),
@@ -388,6 +369,7 @@ func statementsFor(table string) statements {
 		insertNew:            in(insertNew),
 		upsertPut:            in(upsertPut),
 		deleteRow:            in(deleteRow),
+		deleteSeen:           in(deleteSeen),
 		probeUpdate:          in(probeUpdate),
 		probeInsert:          in(probeInsert),
 		probeDelete:          in(probeDelete),

@@ -59,7 +59,10 @@ func assignments(t *testing.T, sql string) (columns, values []string) {
 	return columns, values
 }
 
-var updates = []string{"updateClaim", "updateSave", "updateFail", "updateRelease", "upsertPut"}
+var updates = []string{
+	"updateClaim", "updateSave", "updateFail", "updateRelease", "upsertPut",
+	"updateDisable", "updateEnable", "updateEndLease", "updateReviveOne",
+}
 
 // TestUpdatesChangeVersion: whether the server counts found or changed rows (clientFoundRows), the
 // number of rows affected must be the same.

@@ -22,6 +22,7 @@ type snapshot struct {
 	FailureCount, Refusals                              int
 	InterruptedBy, SurvivedBy, RefreshedBy              string
 	RefreshedTook                                       time.Duration
+	DisabledBy                                          string
 }
 
 func steady(c credentials.Credential) snapshot {
@@ -39,6 +40,7 @@ func steady(c credentials.Credential) snapshot {
 		FailureClass: string(c.Failure.Class), FailureCode: c.Failure.Code, FailureReason: c.Failure.Reason,
 		FailureBy: c.Failure.By, FailureCount: c.Failure.Count, Refusals: c.Failure.Refusals,
 		InterruptedBy: c.Interrupted.By, SurvivedBy: c.Survived.By, RefreshedBy: c.Refreshed.By, RefreshedTook: c.Refreshed.Took,
+		DisabledBy: c.Disabled.By,
 	}
 }
 
@@ -125,7 +127,7 @@ func clean(s *subject, c credentials.Credential) {
 
 func stateName(s credentials.State) string {
 	names := map[credentials.State]string{
-		credentials.StateLeased: "Leased", credentials.StateFresh: "Fresh", credentials.StateDead: "Dead",
+		credentials.StateDisabled: "Disabled", credentials.StateLeased: "Leased", credentials.StateFresh: "Fresh", credentials.StateDead: "Dead",
 		credentials.StateBackingOff: "BackingOff", credentials.StateTooYoung: "TooYoung",
 		credentials.StateClaimable: "Claimable",
 	}

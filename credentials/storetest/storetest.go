@@ -35,6 +35,35 @@ type Store interface {
 	// TokenVersion and interruption stay. Revive may be repeated after an error, and goes on where
 	// the earlier call ended.
 	Revive(ctx context.Context, revival credentials.Revival) (revived int, err error)
+
+	Operator
+}
+
+// Operator has the changes that an operator makes to one credential. Each moves Version on. An
+// error that wraps ErrNotFound says that there is no such credential; ErrSuperseded, that it is not
+// the one that the operator saw; ErrNotApplicable, that the change does not fit it. Then nothing
+// was written. A change of a row that is as the change would leave it writes nothing.
+type Operator interface {
+	// Disable sets Disabled, which every write but Enable keeps, and DueIn is Never as long as it is
+	// set. A lease stays, and its Version moves on with the row's if the two were the same: the
+	// holder's success is saved and its failure recorded, as if nothing had been written.
+	Disable(ctx context.Context, change credentials.Change) error
+
+	// Enable clears Disabled. The credential is due when its lease ends; else never if it is dead;
+	// else when its back-off is over; else never if its token does not expire and there is no
+	// refresh token; else at once. A lease's Version moves on as for Disable.
+	Enable(ctx context.Context, change credentials.Change) error
+
+	// EndLease gives up the lease, live or ended, and sets Interrupted as a claim in its place
+	// would. The credential is due at once, unless an earlier holder's success came since the claim.
+	EndLease(ctx context.Context, change credentials.Change) error
+
+	// ReviveOne clears the failure of a dead grant, and with replay its interruption too; the
+	// credential is due at once.
+	ReviveOne(ctx context.Context, change credentials.Change, replay bool) error
+
+	// Remove is Delete.
+	Remove(ctx context.Context, change credentials.Change) error
 }
 
 // test is one property of a store, tried on one credential.
@@ -55,6 +84,11 @@ func Run(t *testing.T, newStore func(t *testing.T) Store) {
 		{"Ensure", ensureTests},
 		{"Delete", deleteTests},
 		{"Revive", reviveTests},
+		{"Disable", disableTests},
+		{"Enable", enableTests},
+		{"EndLease", endLeaseTests},
+		{"ReviveOne", reviveOneTests},
+		{"Change", changeTests},
 		{"Key", keyTests},
 		{"GetAll", getAllTests},
 		{"Versions", versionsTests},
