@@ -12,11 +12,12 @@ type Status struct {
 	// it has expired, Never if it does not expire, zero if there is no token.
 	ExpiresIn time.Duration
 
-	// RefreshExpiresIn, DueIn, Version, Lease, Failure, Interrupted, Survived, Refreshed and Disabled
-	// are those of the [Credential].
+	// RefreshExpiresIn, DueIn, Row, Version, Lease, Failure, Interrupted, Survived, Refreshed and
+	// Disabled are those of the [Credential].
 	RefreshExpiresIn, DueIn time.Duration
 
-	Version     uint64
+	Row, Version uint64
+
 	Lease       Lease
 	Failure     Failure
 	Interrupted Interruption
@@ -66,7 +67,7 @@ const (
 func (c Credential) Status() Status {
 	s := Status{
 		Key: c.Key, Condition: c.condition(), ExpiresIn: c.ExpiresIn,
-		RefreshExpiresIn: c.RefreshExpiresIn, DueIn: c.DueIn, Version: c.Version,
+		RefreshExpiresIn: c.RefreshExpiresIn, DueIn: c.DueIn, Row: c.Row, Version: c.Version,
 		Lease: c.Lease, Failure: c.Failure,
 		Interrupted: c.Interrupted, Survived: c.Survived, Refreshed: c.Refreshed, Disabled: c.Disabled,
 	}

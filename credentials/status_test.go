@@ -76,7 +76,7 @@ func TestCondition(t *testing.T) {
 // A status has the credential's fields, and no secret.
 func TestStatusHasNoSecret(t *testing.T) {
 	c := credentials.Credential{
-		Key: alice, Version: 7, AccessToken: secret("access"), RefreshToken: secret("refresh"),
+		Key: alice, Row: 3, Version: 7, AccessToken: secret("access"), RefreshToken: secret("refresh"),
 		Extra:     map[string]credentials.Secret{"id_token": secret("extra")},
 		ExpiresIn: 5, DueIn: 3, RefreshExpiresIn: 9,
 		Lease:       credentials.Lease{ID: "claim", Holder: "web-1"},
@@ -86,7 +86,7 @@ func TestStatusHasNoSecret(t *testing.T) {
 	}
 	want := credentials.Status{
 		Key: alice, Condition: credentials.ConditionDisabled, ExpiresIn: 5, DueIn: 3, RefreshExpiresIn: 9,
-		Version: 7, Lease: c.Lease, Failure: c.Failure,
+		Row: 3, Version: 7, Lease: c.Lease, Failure: c.Failure,
 		Interrupted: c.Interrupted, Survived: c.Survived, Refreshed: c.Refreshed, Disabled: c.Disabled,
 	}
 	c.DueIn, want.DueIn = -3, -3

@@ -31,6 +31,7 @@ type shown struct {
 	Interrupted *shownEvent   `json:"interrupted,omitempty"`
 	Survived    *shownEvent   `json:"survived,omitempty"`
 	Refreshed   *shownEvent   `json:"refreshed,omitempty"`
+	Disabled    *shownEvent   `json:"disabled,omitempty"`
 }
 
 type shownLease struct {
@@ -94,6 +95,9 @@ func showStatus(c credentials.Status) shown {
 	if c.Survived.By != "" {
 		s.Survived = &shownEvent{By: c.Survived.By, Ago: c.Survived.Ago.Seconds()}
 	}
+	if c.Disabled.By != "" {
+		s.Disabled = &shownEvent{By: c.Disabled.By, Ago: c.Disabled.Ago.Seconds()}
+	}
 	if c.Refreshed.By != "" {
 		s.Refreshed = &shownEvent{
 			By: c.Refreshed.By, Ago: c.Refreshed.Ago.Seconds(), TookMS: c.Refreshed.Took.Seconds() * 1000,
@@ -109,6 +113,9 @@ func (s shown) lines(c credentials.Credential) string {
 	line := func(name, value string) { _, _ = fmt.Fprintf(out, "%s\t%s\n", name, value) }
 	line("credential", c.Key.String())
 	line("state", s.State)
+	if s.Disabled != nil {
+		line("disabled", fmt.Sprintf("%s by %s", in(-c.Disabled.Ago), c.Disabled.By))
+	}
 	line("token", orNone(s.Token))
 	line("refresh token", orNone(s.RefreshToken))
 	for _, name := range slices.Sorted(maps.Keys(s.Extra)) {

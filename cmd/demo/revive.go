@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,33 +16,78 @@ import (
 
 func reviveCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "revive",
-		Usage: "clear the mark of grants that were declared dead by mistake, as by a wrong client",
-		Description: `Mend the client first. The grants of the service that the provider declared
-dead since that time are due again, and their names are printed. A grant that was given up by the
-policy never to present a refresh token again that may have been used up stays dead. The command may
-be broken off and repeated.
+		Name:      "revive",
+		Usage:     "clear the mark of grants that were declared dead by mistake, as by a wrong client",
+		ArgsUsage: keyUsage + " | --service NAME --since TIME",
+		Description: `Mend the client first. One grant is due again at once. With --service, the grants
+of the service that the provider declared dead since that time are due again, and their names are
+printed; the command may be broken off and repeated. A grant that was given up by the policy never to
+present a refresh token again that may have been used up stays dead then; by its name it is revived
+with --replay, at the risk that the provider takes the refresh token for stolen.
 
+Example: demo revive xero alice
 Example: demo revive --service xero --since 90m --dry-run
 Example: demo revive --service xero --since 2026-05-04T14:05:00Z`,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "service", Required: true, Usage: "the `NAME` of the service"},
+		Flags: slices.Concat([]cli.Flag{
+			&cli.StringFlag{Name: "service", Usage: "revive grants of the service of that `NAME`"},
 			&cli.StringFlag{
-				Name: "since", Required: true,
-				Usage: "how long ago they were declared dead at most, such as 90m, " +
+				Name: "since",
+				Usage: "with --service: how long ago they were declared dead at most, such as 90m, " +
 					"or a time as in RFC 3339, by this host's clock",
 			},
 			&cli.FloatFlag{
 				Name: "rate", Value: credentials.DefaultReviveRate,
-				Usage: "how many of them fall due per second, for keepers; callers do not wait for that",
+				Usage: "with --service: how many of them fall due per second, for keepers; callers do not " +
+					"wait for that",
 			},
-			&cli.BoolFlag{Name: "dry-run", Usage: "print the names, and change nothing"},
-		},
+			&cli.BoolFlag{
+				Name: "replay", Usage: "of one grant: revive it though its refresh token may have been used up",
+			},
+		}, changeFlags()),
 		Action: runRevive,
 	}
 }
 
 func runRevive(ctx context.Context, cmd *cli.Command) error {
+	if cmd.IsSet("service") {
+		return runReviveAll(ctx, cmd)
+	}
+	for _, name := range []string{"since", "rate"} {
+		if cmd.IsSet(name) {
+			return usagef(cmd, "--%s is for --service; without it, the arguments name one grant", name)
+		}
+	}
+	replay := cmd.Bool("replay")
+	return change{
+		verb: "revive", past: "revived",
+		refuses: func(c credentials.Status) string {
+			switch {
+			case c.Failure.Class != credentials.ClassDead:
+				return fmt.Sprintf("the grant is not dead; the credential is %s", c.Condition)
+			case mayBeUsedUp(c.Failure.Code) && !replay:
+				return fmt.Sprintf("the policy of its service gave it up (%s), since the refresh token may have "+
+					"been used up; add --replay to have it presented again, or have the account authorized", c.Failure.Code)
+			}
+			return ""
+		},
+		tells: func(c credentials.Status) string {
+			return fmt.Sprintf("it was declared dead %s by %s: %s",
+				in(-c.Failure.Ago), c.Failure.By, strings.TrimSpace(c.Failure.Code+" "+c.Failure.Reason))
+		},
+		do: func(ctx context.Context, store *mysql.Store, ch credentials.Change) error {
+			return store.ReviveOne(ctx, ch, replay)
+		},
+	}.run(ctx, cmd)
+}
+
+// mayBeUsedUp reports whether a grant with that code was given up by a policy, and not declared dead
+// by its provider.
+func mayBeUsedUp(code string) bool {
+	return code == credentials.CodeInterrupted || code == credentials.CodeUnknown
+}
+
+// runReviveAll is revive with --service.
+func runReviveAll(ctx context.Context, cmd *cli.Command) error {
 	revival, err := revivalOf(cmd)
 	if err != nil {
 		return err
@@ -54,6 +100,9 @@ func runRevive(ctx context.Context, cmd *cli.Command) error {
 	}
 	return withStore(ctx, cmd, func(store *mysql.Store) error {
 		n, err := store.Revive(ctx, revival)
+		if n > 0 && !revival.DryRun {
+			audit(ctx, cmd, "grants revived", "service", revival.Service, "revived", n, "by", byOf(cmd))
+		}
 		if err != nil && n > 0 {
 			return fmt.Errorf("%s revived, then: %w; the same command goes on", count(n, "grant"), err)
 		}
@@ -77,6 +126,12 @@ func runRevive(ctx context.Context, cmd *cli.Command) error {
 func revivalOf(cmd *cli.Command) (credentials.Revival, error) {
 	if err := noArguments(cmd); err != nil {
 		return credentials.Revival{}, err
+	}
+	switch {
+	case !cmd.IsSet("since"):
+		return credentials.Revival{}, usagef(cmd, "--since is missing: grants that were declared dead since when?")
+	case cmd.Bool("replay") || cmd.IsSet("if-version"):
+		return credentials.Revival{}, usagef(cmd, "--replay and --if-version are for one grant; --service names many")
 	}
 	since, err := parseSince(cmd.String("since"), time.Now())
 	if err != nil {

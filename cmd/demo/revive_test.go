@@ -31,9 +31,9 @@ func TestRevive(t *testing.T) {
 func TestReviveCommandLines(t *testing.T) {
 	useNoServer(t, "1")
 	fail(t, exitUsage, "", map[string]line{
-		"no service":       {"revive|--since|1h", "service"},
+		"no service":       {"revive|--since|1h", "--since is for --service"},
 		"odd service":      {"revive|--service|x ero|--since|1h", "service name"},
-		"no time":          {"revive|--service|xero", "since"},
+		"no time":          {"revive|--service|xero", "--since is missing"},
 		"unreadable time":  {"revive|--service|xero|--since|yesterday", "2026-05-04T14:05:00Z"},
 		"time to come":     {"revive|--service|xero|--since|2926-05-04T14:05:00Z", "not in the past"},
 		"negative time":    {"revive|--service|xero|--since|-1h", "not in the past"},

@@ -42,6 +42,24 @@ func (s *Store) List(ctx context.Context, f Filter) iter.Seq2[credentials.Status
 	}
 }
 
+// Status reads one credential as List does: without its secrets, and also one whose contents cannot
+// be read. The error wraps [credentials.ErrNotFound] if there is none.
+func (s *Store) Status(ctx context.Context, key credentials.Key) (status credentials.Status, err error) {
+	if key, err = key.Normalize(); err != nil {
+		return status, err
+	}
+	err = s.read(ctx, "read "+key.String(), func(ctx context.Context, conn *sqlx.Conn) error {
+		found, err := find(ctx, conn, s.sql.selectStatus, key)
+		if err == nil && found.ID == 0 {
+			return credentials.ErrNotFound
+		}
+		c, _ := found.credential() // as in statuses
+		status = c.Status()
+		return err
+	})
+	return status, err
+}
+
 // list calls yield with each credential, until that returns false.
 func (s *Store) list(ctx context.Context, f Filter, yield func(credentials.Status) bool) error {
 	which, err := inOneOf(f.Conditions)

@@ -58,14 +58,8 @@ type revival struct {
 	revived int
 }
 
-// dead is the name of a dead grant.
-type dead struct {
-	id      uint64
-	account string
-}
-
 // next revives the next batch, or finds it in a dry run.
-func (v *revival) next(ctx context.Context) (found []dead, err error) {
+func (v *revival) next(ctx context.Context) (found []rowName, err error) {
 	s := v.store
 	if v.DryRun {
 		err = s.read(ctx, v.action, func(ctx context.Context, conn *sqlx.Conn) (err error) {
@@ -74,7 +68,7 @@ func (v *revival) next(ctx context.Context) (found []dead, err error) {
 		})
 		return found, err
 	}
-	var inDoubt []dead // the batch of an earlier try that may have been committed
+	var inDoubt []rowName // the batch of an earlier try that may have been committed
 	err = s.write(ctx, v.action, func(ctx context.Context) error {
 		err := s.transaction(ctx, manyRows, func(conn *sqlx.Conn) (err error) {
 			if found, err = v.find(ctx, conn, s.sql.lockDead); err != nil {
@@ -97,7 +91,7 @@ func (v *revival) next(ctx context.Context) (found []dead, err error) {
 	return found, nil
 }
 
-func (v *revival) find(ctx context.Context, conn *sqlx.Conn, sql statement) (found []dead, err error) {
+func (v *revival) find(ctx context.Context, conn *sqlx.Conn, sql statement) (found []rowName, err error) {
 	values, err := sql.values(map[string]any{
 		"service":     v.Service,
 		"after":       v.after,
@@ -111,13 +105,13 @@ func (v *revival) find(ctx context.Context, conn *sqlx.Conn, sql statement) (fou
 	if err != nil {
 		return nil, err
 	}
-	var one dead
+	var one rowName
 	err = scan(ctx, conn, sql.text, values, []any{&one.id, &one.account}, func() { found = append(found, one) })
 	return found, err
 }
 
 // revive clears the marks in the transaction that is open on conn and has locked the rows.
-func (v *revival) revive(ctx context.Context, conn *sqlx.Conn, rows []dead) error {
+func (v *revival) revive(ctx context.Context, conn *sqlx.Conn, rows []rowName) error {
 	if len(rows) == 0 {
 		return nil
 	}

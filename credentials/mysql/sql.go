@@ -318,11 +318,12 @@ const (
 // statements are the above for one table. selectNone fails where a column is missing.
 type statements struct {
 	selectByKey, selectForClaim, selectForClaimNoWait, selectByRow, selectAll        statement
-	selectServices, selectIDs, selectStatuses, selectFirst                           statement
+	selectServices, selectIDs, selectStatus, selectStatuses, selectFirst             statement
 	selectNone, lockDue, lockProbe, selectClaimed, selectVersions, selectDueServices statement
 	lockRow, lockRows, updatePostpone                                                statement
 	selectAfter, selectRows, selectBeginnings, updateReseal                          statement
 	selectDead, lockDead, updateRevive, updateReviveOne                              statement
+	selectNames, lockNames, deleteRows                                               statement
 	updateDisable, updateEnable, updateEndLease                                      statement
 	updateClaim, updateSave, updateFail, updateRelease                               statement
 	insertNew, upsertPut, deleteRow, deleteSeen                                      statement
@@ -340,6 +341,7 @@ func statementsFor(table string) statements {
 		selectAll:            in(selectRow),
 		selectServices:       in(selectServices),
 		selectIDs:            in(selectIDs),
+		selectStatus:         in(withoutSecrets.Replace(selectRow) + byKey),
 		selectStatuses:       in(withoutSecrets.Replace(selectRow) + statuses),
 		selectFirst:          in(withoutSecrets.Replace(selectRow) + "ORDER BY id LIMIT 200"),
 		selectNone:           in(selectRow + "LIMIT 0"),
@@ -355,6 +357,9 @@ func statementsFor(table string) statements {
 		selectBeginnings:     in(selectBeginnings),
 		updateReseal:         in(updateReseal),
 		updatePostpone:       in(updatePostpone),
+		selectNames:          in(selectName + named),
+		lockNames:            in(selectName + named + "\n" + forUpdate),
+		deleteRows:           in(deleteRows),
 		selectDead:           in(selectName + declaredDead),
 		lockDead:             in(selectName + declaredDead + forUpdate),
 		updateRevive:         in(updateRevive),

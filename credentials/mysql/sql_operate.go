@@ -88,6 +88,12 @@ SET interrupted_by     = IF(version <= lease_version, lease_holder, interrupted_
     ` + clearLease + `
 WHERE id = :row AND version = :seen AND lease_id <> ''`
 
+// named finds those of the rows that are still there. The index is forced, as in statuses.
+const named = "FORCE INDEX (PRIMARY)\nWHERE id IN (?) ORDER BY id"
+
+// deleteRows deletes rows that the transaction has locked.
+const deleteRows = "DELETE FROM `credentials` WHERE id IN (?)"
+
 // deleteSeen deletes a row that an operator has looked at.
 const deleteSeen = "DELETE FROM `credentials` WHERE id = :row AND version = :seen"
 

@@ -1,0 +1,112 @@
+package mysql
+
+import (
+	"context"
+	"slices"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
+
+// deleteBatch is how many credentials one transaction deletes.
+const deleteBatch = 500
+
+// Deletion asks [Store.DeleteAll] for the credentials of a service.
+type Deletion struct {
+	// Service is whose credentials are deleted.
+	Service string
+
+	// DryRun reads and counts, and writes nothing.
+	DryRun bool
+
+	// Each, if set, is called with the name of each credential that was deleted, or would be.
+	Each func(credentials.Key)
+}
+
+// DeleteAll removes the credentials that the service has when the call begins, and returns how many:
+// 500 at most in each transaction, which is committed before Each is told their names. One that is
+// made meanwhile stays, under a name that was deleted too. The results of exchanges that were under
+// way are dropped; the provider is not told. After an error, or when ctx has ended, a repeated call
+// goes on with the rest.
+func (s *Store) DeleteAll(ctx context.Context, d Deletion) (deleted int, err error) {
+	service, err := credentials.NormalizeService(d.Service)
+	if err != nil {
+		return 0, err
+	}
+	ids, err := s.ids(ctx, s.sql.selectIDs, service)
+	if err != nil {
+		return 0, err
+	}
+	for some := range slices.Chunk(ids, deleteBatch) {
+		found, err := s.deleteSome(ctx, "delete credentials of "+service, some, d.DryRun)
+		if err != nil {
+			return deleted, err
+		}
+		deleted += len(found)
+		for _, one := range found {
+			if d.Each != nil {
+				d.Each(credentials.Key{Service: service, Account: one.account})
+			}
+		}
+	}
+	return deleted, nil
+}
+
+// deleteSome deletes those of the rows that are there, and returns them.
+func (s *Store) deleteSome(ctx context.Context, action string, ids []uint64, dryRun bool) (found []rowName, err error) {
+	if dryRun {
+		err = s.read(ctx, action, func(ctx context.Context, conn *sqlx.Conn) (err error) {
+			found, err = findNames(ctx, conn, s.sql.selectNames, ids)
+			return err
+		})
+		return found, err
+	}
+	var lost []rowName // what an earlier try deleted whose reply was lost
+	err = s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
+		if inDoubt && len(found) > 0 {
+			lost = found
+		}
+		return s.transaction(ctx, manyRows, func(conn *sqlx.Conn) (err error) {
+			found, err = findNames(ctx, conn, s.sql.lockNames, ids)
+			if err != nil || len(found) == 0 {
+				return err
+			}
+			sql, values, err := sqlx.In(s.sql.deleteRows.text, idsOf(found))
+			if err != nil {
+				return err
+			}
+			_, err = conn.ExecContext(ctx, sql, values...)
+			return failed(err)
+		})
+	})
+	if err == nil && len(found) == 0 {
+		found = lost // it was committed
+	}
+	return found, err
+}
+
+// rowName is a row's id, and the name of its account.
+type rowName struct {
+	id      uint64
+	account string
+}
+
+func idsOf(rows []rowName) []uint64 {
+	ids := make([]uint64, len(rows))
+	for i, one := range rows {
+		ids[i] = one.id
+	}
+	return ids
+}
+
+// findNames returns the names of those of the rows that are there.
+func findNames(ctx context.Context, conn *sqlx.Conn, sql statement, ids []uint64) (found []rowName, err error) {
+	query, values, err := sqlx.In(sql.text, ids)
+	if err != nil {
+		return nil, err
+	}
+	var one rowName
+	err = scan(ctx, conn, query, values, []any{&one.id, &one.account}, func() { found = append(found, one) })
+	return found, err
+}
