@@ -39,12 +39,13 @@ const gitlabOAuth = "https://docs.gitlab.com/api/oauth2/"
 // GitLab is gitlab.com and every installation of one's own.
 var GitLab = Provider{
 	Name: "gitlab", Title: "GitLab",
-	TokenURL:     fact("https://{host}/oauth/token", gitlabOAuth),
-	Places:       "gitlab.com",
-	AuthStyle:    fact(oauth2.AuthStyleInParams, gitlabOAuth),
-	Rotation:     fact(AlwaysRotates, gitlabOAuth),
-	Lifetime:     fact(2*time.Hour, gitlabOAuth),
-	EndsOldToken: fact(true, gitlabOAuth),
+	TokenURL:         fact("https://{host}/oauth/token", gitlabOAuth),
+	Places:           "gitlab.com",
+	AuthStyle:        fact(oauth2.AuthStyleInParams, gitlabOAuth),
+	Rotation:         fact(AlwaysRotates, gitlabOAuth),
+	Lifetime:         fact(2*time.Hour, gitlabOAuth),
+	EndsOldToken:     fact(true, gitlabOAuth),
+	SendsRedirectURI: fact(true, gitlabOAuth),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
 			Class: credentials.ClassDead, Status: 400, Says: `invalid_grant`,
@@ -52,9 +53,6 @@ var GitLab = Provider{
 				`"The provided authorization grant is invalid, expired, revoked, does not match ` +
 				`the redirection URI used in the authorization request, or was issued to another client."}`,
 		}, "https://github.com/oauth2-proxy/oauth2-proxy/issues/1473"),
-	},
-	Notes: []Fact[string]{
-		fact("A refresh request has to name the redirect_uri of the authorization.", gitlabOAuth),
 	},
 }
 
@@ -95,6 +93,10 @@ var HubSpot = Provider{
 			Class: credentials.ClassDead, Status: 400, Says: `BAD_REFRESH_TOKEN`,
 			Body: `{"status":"BAD_REFRESH_TOKEN","message":"missing or invalid refresh token"}`,
 		}, "https://www.nango.dev/blog/hubspot-oauth-bad-refresh-token"),
+	},
+	Notes: []Fact[string]{
+		fact("The newer endpoints say invalid_grant beside the same status.", "https://developers.hubspot.com/"+
+			"changelog/new-oauth-v3-api-endpoints-and-standardized-error-responses"),
 	},
 }
 

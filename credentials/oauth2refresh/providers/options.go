@@ -1,7 +1,9 @@
 package providers
 
 import (
+	"context"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/latchkey-go/latchkey/credentials"
@@ -11,10 +13,23 @@ import (
 // Options returns those of the provider, for a refresher of one's own. A dead grant that the provider
 // calls invalid_grant is left to the refresher, which knows when to doubt the word.
 func (p Provider) Options() oauth2refresh.Options {
-	if len(p.Refusals) == 0 {
-		return oauth2refresh.Options{}
+	var options oauth2refresh.Options
+	if len(p.Refusals) > 0 {
+		options.Classify = p.classify
 	}
-	return oauth2refresh.Options{Classify: p.classify}
+	if p.SendsRedirectURI.Value {
+		options.Params = redirectURI
+	}
+	return options
+}
+
+// redirectURI returns the parameter from the credential's entry of that name.
+func redirectURI(_ context.Context, in credentials.RefreshInput) (url.Values, error) {
+	uri, ok := in.Extra["redirect_uri"]
+	if !ok {
+		return nil, nil
+	}
+	return url.Values{"redirect_uri": {uri.Reveal()}}, nil
 }
 
 // classify returns the class of the first refusal that fits the answer, or false.

@@ -108,14 +108,18 @@ func cell(text string) string {
 func policy(p providers.Provider) string {
 	service := p.Service("id", "secret")
 	var fields []string
-	if service.Replay == credentials.NeverReplay {
-		fields = append(fields, "Replay NeverReplay")
+	switch service.Replay {
+	case credentials.ReplayTwice:
+		fields = append(fields, "ReplayTwice")
+	case credentials.NeverReplay:
+		fields = append(fields, "NeverReplay")
 	}
 	for _, f := range []struct {
 		name  string
 		value time.Duration
 	}{
 		{"DefaultLifetime", service.DefaultLifetime},
+		{"MaxLifetime", service.MaxLifetime},
 		{"RefreshAhead", service.RefreshAhead},
 		{"KeepAlive", service.KeepAlive},
 	} {
@@ -149,6 +153,7 @@ func facts(p providers.Provider) []line {
 		entry("life of an unused refresh token", p.IdleLimit, span(p.IdleLimit.Value)),
 		entry("life of the grant", p.GrantLifetime, span(p.GrantLifetime.Value)),
 		entry("early renewal begins before the end by", p.Early, span(p.Early.Value)),
+		entry("a refresh request has the redirect_uri", p.SendsRedirectURI, yesNo(p.SendsRedirectURI)),
 		entry("peculiar to its success", p.Success, code(p.Success.Value)),
 	}
 	for _, r := range p.Refusals {

@@ -19,7 +19,11 @@ import (
 	"github.com/latchkey-go/latchkey/internal/provider"
 )
 
-const clientID, clientSecret = "an-app", "its secret"
+const (
+	clientID, clientSecret = "an-app", "its secret"
+
+	redirectURI = "https://app.example/callback"
+)
 
 // played is a manager with a preset, and an endpoint that behaves as the preset's pages say.
 type played struct {
@@ -41,7 +45,10 @@ func play(t *testing.T, preset providers.Provider, test func(p *played)) {
 		p.key = credentials.Key{Service: preset.Name, Account: "alice"}
 
 		store := memstore.New()
-		grant := credentials.Grant{RefreshToken: credentials.NewSecret(p.endpoint.Register("alice"))}
+		grant := credentials.Grant{
+			RefreshToken: credentials.NewSecret(p.endpoint.Register("alice")),
+			Extra:        map[string]credentials.Secret{"redirect_uri": credentials.NewSecret(redirectURI)},
+		}
 		if err := store.Put(t.Context(), p.key, grant); err != nil {
 			t.Fatal(err)
 		}
@@ -76,6 +83,7 @@ func (p *played) service() credentials.Service {
 		r.URL.Path = "/token"
 		w := httptest.NewRecorder()
 		p.endpoint.ServeHTTP(w, r)
+		p.redirected(r)
 		return w.Result(), nil
 	})}
 	service := p.preset.Service(clientID, clientSecret)
@@ -96,6 +104,18 @@ func (p *played) addressed(r *http.Request, endpoint oauth2.Endpoint) {
 	_, _, basic := r.BasicAuth()
 	if want := endpoint.AuthStyle == oauth2.AuthStyleInHeader; basic != want {
 		p.Errorf("HTTP Basic is %v, want %v", basic, want)
+	}
+}
+
+// redirected checks that a request, whose form was read, has a redirect_uri where the preset says so.
+func (p *played) redirected(r *http.Request) {
+	p.Helper()
+	want := ""
+	if p.preset.SendsRedirectURI.Value {
+		want = redirectURI
+	}
+	if got := r.PostForm.Get("redirect_uri"); got != want {
+		p.Errorf("redirect_uri is %q, want %q", got, want)
 	}
 }
 
@@ -125,9 +145,6 @@ func (p *played) lifetime() time.Duration {
 func TestPresetsWork(t *testing.T) {
 	for _, preset := range providers.All() {
 		t.Run(preset.Name, func(t *testing.T) {
-			if preset.Name == "zoho" {
-				t.Skip("expires_in in milliseconds is taken for seconds")
-			}
 			play(t, preset, func(p *played) {
 				first := p.token()
 

@@ -63,6 +63,11 @@ type Provider struct {
 	// Early is how long before an access token's end the endpoint begins to replace it.
 	Early Fact[time.Duration]
 
+	// SendsRedirectURI says whether a refresh request has to name the redirect_uri of the
+	// authorization. The credential's entry redirect_uri (Grant.Extra of a put) is sent then, where
+	// there is one.
+	SendsRedirectURI Fact[bool]
+
 	// Success is an object of JSON: the members in which an answer with a token differs from that
 	// of RFC 6749 section 5.1, or which it has besides, with the values of an example.
 	Success Fact[string]

@@ -25,9 +25,12 @@ const defaultAhead = 5 * time.Minute
 //	Reuse ends more         Replay is NeverReplay: a refresh token of which nobody knows whether it
 //	                        was used is given up rather than presented again, since that would
 //	                        cost the grants of others.
+//	Reuse ends nothing, or  Replay is ReplayTwice: to ask once more costs nothing.
+//	  nothing rotates
 //	Reuse is anything else  Replay is ReplayOnce: where reuse ends the grant alone, giving up would
-//	  or not stated         end it too, and with Grace, or without rotation, the replay rescues it.
-//	Lifetime                DefaultLifetime, for an answer that names none.
+//	  or not stated         end it too, and within Grace the replay rescues it.
+//	Lifetime                MaxLifetime; with Early, DefaultLifetime: a provider that has come to
+//	                        issue longer lives would refuse to end one by the page's word.
 //	IdleLimit               KeepAlive is half of it.
 //	Early                   RefreshAhead is half of it, if that is below the usual 5 minutes.
 func (p Provider) Service(clientID, clientSecret string) credentials.Service {
@@ -45,10 +48,17 @@ func (p Provider) Service(clientID, clientSecret string) credentials.Service {
 
 // policy returns what follows from the facts, without Refresher.
 func (p Provider) policy() (service credentials.Service) {
-	if p.Reuse.Value == ReuseEndsMore {
+	switch {
+	case p.Reuse.Value == ReuseEndsMore:
 		service.Replay = credentials.NeverReplay
+	case p.Reuse.Value == ReuseEndsNothing, p.Rotation.Value == NeverRotates:
+		service.Replay = credentials.ReplayTwice
 	}
-	service.DefaultLifetime = p.Lifetime.Value
+	if p.Early.Stated() {
+		service.DefaultLifetime = p.Lifetime.Value
+	} else {
+		service.MaxLifetime = p.Lifetime.Value
+	}
 	service.KeepAlive = p.IdleLimit.Value / 2
 	if ahead := p.Early.Value / 2; ahead < defaultAhead {
 		service.RefreshAhead = ahead

@@ -25,7 +25,16 @@ func TestPolicyFollowsFromFacts(t *testing.T) {
 		want credentials.Service
 	}{
 		{name: "nothing is stated"},
-		{name: "reuse costs nothing", p: providers.Provider{Reuse: stated(providers.ReuseEndsNothing)}},
+		{
+			name: "reuse costs nothing",
+			p:    providers.Provider{Reuse: stated(providers.ReuseEndsNothing)},
+			want: credentials.Service{Replay: credentials.ReplayTwice},
+		},
+		{
+			name: "no rotation",
+			p:    providers.Provider{Rotation: stated(providers.NeverRotates)},
+			want: credentials.Service{Replay: credentials.ReplayTwice},
+		},
 		{name: "reuse costs the grant", p: providers.Provider{Reuse: stated(providers.ReuseEndsGrant)}},
 		{
 			name: "reuse costs further grants",
@@ -35,7 +44,7 @@ func TestPolicyFollowsFromFacts(t *testing.T) {
 		{
 			name: "lifetime",
 			p:    providers.Provider{Lifetime: stated(time.Hour)},
-			want: credentials.Service{DefaultLifetime: time.Hour},
+			want: credentials.Service{MaxLifetime: time.Hour},
 		},
 		{
 			name: "idle limit",
@@ -46,6 +55,13 @@ func TestPolicyFollowsFromFacts(t *testing.T) {
 			name: "renewed from half a minute before the end on",
 			p:    providers.Provider{Early: stated(30 * time.Second)},
 			want: credentials.Service{RefreshAhead: 15 * time.Second},
+		},
+		{
+			name: "a lifetime, and renewed from half a minute before its end on",
+			p: providers.Provider{
+				Lifetime: stated(10 * time.Minute), Early: stated(30 * time.Second),
+			},
+			want: credentials.Service{DefaultLifetime: 10 * time.Minute, RefreshAhead: 15 * time.Second},
 		},
 		{
 			name: "renewed from an hour before the end on, and due as ever",
