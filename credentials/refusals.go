@@ -72,9 +72,9 @@ func (e *RefreshError) doubtCode() string { return cmp.Or(e.Code, "doubted") }
 // retryIn returns how long no process may call the provider after a failure that is no death. c is
 // the credential as it is now.
 //
-// While the token lives nobody waits for a renewal. A refusal for a reason that nobody knows may say
-// that it is too early, so the next try comes when half of the token's life that is left is over.
-// And no pause but one that the provider asked for lasts beyond the token's end, where callers
+// While the token lives nobody waits for a renewal. A refusal with a code, or for a reason that nobody
+// knows, may say that it is too early, so the next try comes when half of the token's life that is
+// left is over. And no pause but one that the provider asked for lasts beyond the token's end, where callers
 // begin to wait.
 func (c Credential) retryIn(e *RefreshError, lives bool) time.Duration {
 	pause := retryIn(e.RetryAt, c.Failure.Count)
@@ -84,9 +84,9 @@ func (c Credential) retryIn(e *RefreshError, lives bool) time.Duration {
 	lives = lives && !c.expired()
 	if e.Unclassified {
 		pause = max(pause, jittered(min(c.Failure.RefusedFor/refusedPart, maxRefusalPause)))
-		if lives {
-			pause = max(pause, min(c.ExpiresIn/2, maxBackOff))
-		}
+	}
+	if lives && e.Class == ClassTransient && (e.Unclassified || e.Code != "") {
+		pause = max(pause, min(c.ExpiresIn/2, maxBackOff))
 	}
 	if lives {
 		pause = min(pause, c.ExpiresIn)

@@ -130,7 +130,7 @@ func TestUnconfirmedDeathsAreAnIncident(t *testing.T) {
 // does. No caller sees an error, none waits for longer than an exchange, and a token costs few
 // presentations.
 func TestRenewalThatIsTooEarly(t *testing.T) {
-	for name, keeps := range map[string]bool{"callers alone": false, "a keeper": true} {
+	for name, keeps := range map[string]bool{"callers alone": false, "a keeper": true, "known to a hook": false} {
 		inWorldOf(t, name, func(w *world) {
 			w.provider.Lifetime = 10 * time.Minute
 			w.seed(alice)
@@ -138,6 +138,7 @@ func TestRenewalThatIsTooEarly(t *testing.T) {
 			w.provider.script = func(_ context.Context, in credentials.RefreshInput, _ int) (credentials.Grant, error) {
 				if !issued.IsZero() && time.Since(issued) < 570*time.Second {
 					e := puzzled("access_denied")
+					e.Unclassified = name != "known to a hook"
 					return credentials.Grant{}, &e
 				}
 				issued = time.Now()

@@ -56,15 +56,16 @@ func (r *Refresher) judge(
 		}
 	}
 	status := strings.TrimSpace(fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)))
-	reason := "the provider answered " + status
+	reason := "the provider answered " + status + got.details(secrets...)
 	if v.says != "" {
 		reason += ": " + v.says
 	}
+	reason = reason[:min(len(reason), maxReason)]
 	e := &credentials.RefreshError{Class: v.class, Code: response.Code, Reason: reason, Err: cause(ctx, a.broken),
 		Unclassified: v.unclassified}
 	if v.class != credentials.ClassDead {
 		now := time.Now()
-		if delay := retryAfter(a.header, now); delay > 0 {
+		if delay := retryAfter(a.status, a.header, now); delay > 0 {
 			e.RetryAt = now.Add(delay)
 		}
 	}
@@ -115,7 +116,7 @@ func classify(response Response, s statement) verdict {
 	case isRedirect(status):
 		return verdict{class: credentials.ClassTransient, says: "the token URL redirects, and redirects are not " +
 			"followed, since they would carry secrets elsewhere; set TokenURL to the address that it leads to"}
-	case status == http.StatusTooManyRequests:
+	case status == http.StatusTooManyRequests, status == http.StatusForbidden && exhausted(response.Header):
 		return verdict{class: credentials.ClassTransient, says: "too many requests"}
 	case status == http.StatusServiceUnavailable:
 		return verdict{class: credentials.ClassTransient, says: notAvailable}

@@ -135,7 +135,7 @@ func ExampleRefresher_Exchange() {
 	fmt.Println("again:", callback(back, verifier))
 	// Output:
 	// the first time: <nil>
-	// again: exchange of an authorization code: dead (invalid_grant): the provider answered 400 Bad Request: the authorization code has expired, was used already or was issued to another client, or the redirect URL or the code verifier is not that of the authorization request; send the person to the provider again
+	// again: exchange of an authorization code: dead (invalid_grant): the provider answered 400 Bad Request and says "the authorization code does not work": the authorization code has expired, was used already or was issued to another client, or the redirect URL or the code verifier is not that of the authorization request; send the person to the provider again
 }
 
 // An SDK gets a client, or a TokenSource, and asks it before each request.

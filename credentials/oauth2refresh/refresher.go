@@ -75,8 +75,9 @@
 // # What leaves this package
 //
 // No error has a token, a client secret or a part of the provider's answer in its text or in the
-// errors that it wraps, apart from an error code that looks like one. The hook Options.Classify
-// sees the answer's body.
+// errors that it wraps, apart from error codes that look like ones and the words of a description:
+// at most 80 bytes of words of letters and short numbers, none of which was sent or received as a
+// secret. The hooks Options.Decode and Options.Classify see the answer's body.
 package oauth2refresh
 
 import (

@@ -1,8 +1,6 @@
 package oauth2refresh
 
-import (
-	"strings"
-)
+import "cmp"
 
 // maxErrors is how many of an answer's list of errors are looked at.
 const maxErrors = 8
@@ -61,16 +59,12 @@ func (p parameters) code(failed bool, secrets ...string) (code string) {
 	return code
 }
 
-// described returns the texts for people that stand beside the codes.
+// described returns the text for people that stands beside the code; "" if there is none.
 func (p parameters) described() string {
-	texts := []string{
-		p.str("error_description"), p.str("message"), p.str("error_message"), p.object("error").str("message"),
+	described := cmp.Or(
+		p.str("error_description"), p.object("error").str("message"), p.str("message"), p.str("error_message"))
+	if list := p.list("errors"); len(list) > 0 && list[0].str("message") != "" {
+		return list[0].str("message") // Strava's own message is the status
 	}
-	for i, e := range p.list("errors") {
-		if i == maxErrors {
-			break
-		}
-		texts = append(texts, e.str("message"))
-	}
-	return strings.Join(texts, " ")
+	return described
 }
