@@ -13,15 +13,16 @@ import (
 	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
-// subject is a way to rows of its own, and the two methods that package storetest asks for besides.
+// subject is a way to rows of its own, and the methods that package storetest asks for besides.
 type subject struct {
 	*testkit.Store
+	storetest.Operator
 	rows *memstore.Store
 }
 
 func newSubject() subject {
 	rows := memstore.New()
-	return subject{testkit.NewStore(rows), rows}
+	return subject{testkit.NewStore(rows), rows, rows}
 }
 
 func (s subject) Put(ctx context.Context, key credentials.Key, grant credentials.Grant) error {
