@@ -27,7 +27,7 @@ type setup struct {
 	Replay        credentials.Replay
 	Hold          []step // at each of these it waits, once, for an order to go on
 
-	Lease, Exchange, Store time.Duration // zero: the defaults
+	Lease, Exchange, Store, Recheck time.Duration // zero: the defaults
 }
 
 // brief is a setup whose lease ends soon. A claim may take two seconds, else it is given back and
@@ -62,7 +62,7 @@ type event struct {
 	Token string
 	Error string
 
-	Unavailable, Reauth bool // the error's kind
+	Unavailable, Reauth, Disabled bool // the error's kind
 
 	Failed      *credentials.RefreshError // if it is one
 	Interrupted credentials.Interruption
@@ -135,7 +135,8 @@ func (u setup) manager(r *reporter) (*credentials.Manager, error) {
 				return refresher.Refresh(ctx, in)
 			}),
 	}}, &credentials.Options{
-		Lease: u.Lease, ExchangeTimeout: u.Exchange, StoreTimeout: u.Store, Holder: u.Name,
+		Lease: u.Lease, ExchangeTimeout: u.Exchange, StoreTimeout: u.Store, Recheck: u.Recheck,
+		Holder: u.Name,
 		Logger: slog.New(slog.DiscardHandler),
 	})
 }
@@ -177,6 +178,7 @@ func outcome(m *credentials.Manager) event {
 		e.Error = err.Error()
 		e.Unavailable = errors.Is(err, credentials.ErrUnavailable)
 		e.Reauth = errors.Is(err, credentials.ErrGrantDead)
+		e.Disabled = errors.Is(err, credentials.ErrDisabled)
 		if errors.As(err, &e.Failed) {
 			e.Interrupted = e.Failed.Interrupted
 		}

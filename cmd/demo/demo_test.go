@@ -360,7 +360,7 @@ func TestHelpShowsNoPasswordAndAnExample(t *testing.T) {
 	t.Setenv("MYSQL_DSN", "u:hunter2@tcp(127.0.0.1:1)/d")
 	for _, args := range [][]string{
 		{}, {"storm"}, {"migrate"}, {"migrate", "up"}, {"migrate", "down"}, {"migrate", "status"},
-		{"schema"}, {"put"}, {"get"}, {"list"}, {"delete"}, {"disable"}, {"enable"}, {"release"}, {"revive"}, {"refresh"}, {"keep"}, {"provider"},
+		{"schema"}, {"put"}, {"get"}, {"list"}, {"delete"}, {"disable"}, {"enable"}, {"release"}, {"revive"}, {"export"}, {"import"}, {"refresh"}, {"keep"}, {"provider"},
 	} {
 		demo(t, "", append(args, "--help")...).ends(0).shows("Example:").hides("hunter2")
 	}

@@ -176,7 +176,7 @@ func conditionNames() string {
 // filterOf reads the arguments and flags.
 func filterOf(cmd *cli.Command) (f mysql.Filter, err error) {
 	if cmd.Args().Len() > 1 {
-		return f, usagef(cmd, "list takes at most a service, got %d arguments", cmd.Args().Len())
+		return f, usagef(cmd, "%s takes at most a service, got %d arguments", cmd.Name, cmd.Args().Len())
 	}
 	if f.Service = cmd.Args().First(); f.Service != "" {
 		if f.Service, err = credentials.NormalizeService(f.Service); err != nil {

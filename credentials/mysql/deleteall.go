@@ -25,10 +25,10 @@ type Deletion struct {
 }
 
 // DeleteAll removes the credentials that the service has when the call begins, and returns how many:
-// 500 at most in each transaction, which is committed before Each is told their names. One that is
-// made meanwhile stays, under a name that was deleted too. The results of exchanges that were under
-// way are dropped; the provider is not told. After an error, or when ctx has ended, a repeated call
-// goes on with the rest.
+// 500 at most in each transaction, which is committed before Each is told their names. Those of
+// another deployment stay, and so does one that is made meanwhile, under a name that was deleted
+// too. The results of exchanges that were under way are dropped; the provider is not told. After an
+// error, or when ctx has ended, a repeated call goes on with the rest.
 func (s *Store) DeleteAll(ctx context.Context, d Deletion) (deleted int, err error) {
 	service, err := credentials.NormalizeService(d.Service)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *Store) DeleteAll(ctx context.Context, d Deletion) (deleted int, err err
 func (s *Store) deleteSome(ctx context.Context, action string, ids []uint64, dryRun bool) (found []rowName, err error) {
 	if dryRun {
 		err = s.read(ctx, action, func(ctx context.Context, conn *sqlx.Conn) (err error) {
-			found, err = findNames(ctx, conn, s.sql.selectNames, ids)
+			found, err = findNames(ctx, conn, s.sql.selectNames, ids, s.sealer.deployment)
 			return err
 		})
 		return found, err
@@ -68,7 +68,7 @@ func (s *Store) deleteSome(ctx context.Context, action string, ids []uint64, dry
 			lost = found
 		}
 		return s.transaction(ctx, manyRows, func(conn *sqlx.Conn) (err error) {
-			found, err = findNames(ctx, conn, s.sql.lockNames, ids)
+			found, err = findNames(ctx, conn, s.sql.lockNames, ids, s.sealer.deployment)
 			if err != nil || len(found) == 0 {
 				return err
 			}
@@ -100,9 +100,11 @@ func idsOf(rows []rowName) []uint64 {
 	return ids
 }
 
-// findNames returns the names of those of the rows that are there.
-func findNames(ctx context.Context, conn *sqlx.Conn, sql statement, ids []uint64) (found []rowName, err error) {
-	query, values, err := sqlx.In(sql.text, ids)
+// findNames returns the names of those of the rows that are there, and are not another deployment's.
+func findNames(
+	ctx context.Context, conn *sqlx.Conn, sql statement, ids []uint64, deployment string,
+) (found []rowName, err error) {
+	query, values, err := sqlx.In(sql.text, ids, deployment)
 	if err != nil {
 		return nil, err
 	}

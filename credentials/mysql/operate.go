@@ -124,6 +124,9 @@ func (s *Store) operateOn(ctx context.Context, conn *sqlx.Conn, o operation, now
 	case o.done(now, tried):
 		return nil
 	}
+	if err := s.owns(now); err != nil {
+		return err
+	}
 	if err := o.Moved(now.ID, now.Version); err != nil {
 		return err
 	}

@@ -324,7 +324,7 @@ type statements struct {
 	selectAfter, selectRows, selectBeginnings, updateReseal                          statement
 	selectDead, lockDead, updateRevive, updateReviveOne                              statement
 	selectNames, lockNames, deleteRows                                               statement
-	updateDisable, updateEnable, updateEndLease                                      statement
+	updateDisable, updateEnable, updateEndLease, updateImported                      statement
 	updateClaim, updateSave, updateFail, updateRelease                               statement
 	insertNew, upsertPut, deleteRow, deleteSeen                                      statement
 	probeUpdate, probeInsert, probeDelete                                            statement
@@ -367,6 +367,7 @@ func statementsFor(table string) statements {
 		updateDisable:        in(updateDisable),
 		updateEnable:         in(updateEnable),
 		updateEndLease:       in(updateEndLease),
+		updateImported:       in(updateImported),
 		updateClaim:          in(updateClaim),
 		updateSave:           in(updateSave),
 		updateFail:           in(updateFail),

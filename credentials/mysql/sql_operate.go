@@ -89,7 +89,24 @@ SET interrupted_by     = IF(version <= lease_version, lease_holder, interrupted_
 WHERE id = :row AND version = :seen AND lease_id <> ''`
 
 // named finds those of the rows that are still there. The index is forced, as in statuses.
-const named = "FORCE INDEX (PRIMARY)\nWHERE id IN (?) ORDER BY id"
+const named = "FORCE INDEX (PRIMARY)\nWHERE id IN (?) AND deployment IN ('', ?) ORDER BY id"
+
+// updateImported notes what was known of a credential that upsertPut has just put in the same
+// transaction.
+const updateImported = "UPDATE `credentials`" + `
+SET due_at             = IF(` + enabled + ` AND :disabled_by = '' AND NOT :dead, due_at, NULL),
+    interrupted_by     = :interrupted_by,
+    interrupted_at     = DATE'1970-01-01' + INTERVAL :interrupted_at MICROSECOND,
+    failures           = IF(:dead, 1, 0),
+    failure_class      = IF(:dead, 'dead', ''),
+    failure_code       = :code,
+    failure_reason     = :reason,
+    failed_by          = :failed_by,
+    failed_at          = DATE'1970-01-01' + INTERVAL :failed_at MICROSECOND,
+    disabled_at        = IF(` + enabled + `, DATE'1970-01-01' + INTERVAL :disabled_at MICROSECOND, disabled_at),
+    disabled_by        = IF(` + enabled + `, :disabled_by, disabled_by),
+    version            = version + 1
+` + byKey
 
 // deleteRows deletes rows that the transaction has locked.
 const deleteRows = "DELETE FROM `credentials` WHERE id IN (?)"

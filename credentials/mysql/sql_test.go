@@ -61,7 +61,7 @@ func assignments(t *testing.T, sql string) (columns, values []string) {
 
 var updates = []string{
 	"updateClaim", "updateSave", "updateFail", "updateRelease", "upsertPut",
-	"updateDisable", "updateEnable", "updateEndLease", "updateReviveOne",
+	"updateDisable", "updateEnable", "updateEndLease", "updateReviveOne", "updateImported",
 }
 
 // TestUpdatesChangeVersion: whether the server counts found or changed rows (clientFoundRows), the
