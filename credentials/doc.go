@@ -20,6 +20,7 @@
 //	exchange         one holder's work under one lease: present, then save or fail
 //	present          to send the refresh token (or the client's own credentials) to the provider
 //	save, fail       to write the result of an exchange to the row, which gives up the lease
+//	disable          an operator's mark: nobody gets the token, and no exchange begins
 //	look             to ask the store for the version of a row, and so whether the row has moved
 //	due              a token is due some time before it expires: callers still get it, and one
 //	                 process renews it (soft expiry, or stale-while-revalidate)
@@ -167,6 +168,8 @@
 //	                                                               others, and is saved
 //	put or delete during an       the row as it then is            the exchange's result is dropped
 //	exchange
+//	operator disables the         ErrDisabled, within Recheck      no exchange begins; one that is
+//	credential                                                     under way is stored
 //
 // # Errors, and what a handler does with them
 //
@@ -179,6 +182,7 @@
 //	                          or 504  the others, and is saved       its time was over
 //	ErrInvalidKey             400     no                             whoever named the account
 //	ErrNotFound, ErrGrantDead 403     when a new grant was put       the person: authorize (again)
+//	ErrDisabled               503     when an operator enabled it    nobody: an operator did so
 //	*RefreshError             503     at RetryAt; zero: in a second  the operator, if it lasts
 //	ErrUnavailable (also      503     in a second; other processes   the operator: the database, or
 //	ErrRowLocked)                     may serve meanwhile            who holds the row

@@ -169,7 +169,30 @@ func everything(t *testing.T, store *latchkey.Store) {
 	for _, err := range store.List(ctx, latchkey.Filter{}) {
 		must(t, err)
 	}
+	operated(t, store)
 	must(t, store.Delete(ctx, alice))
+}
+
+// operated makes each change that an operator can make to alice's credential.
+func operated(t *testing.T, store *latchkey.Store) {
+	t.Helper()
+	ctx, ch := bounded(t), credentials.Change{Key: alice, By: "ann@host"}
+	must(t, errOf(store.Status(ctx, alice)))
+	must(t, store.Disable(ctx, ch))
+	must(t, store.Enable(ctx, ch))
+	claim(t, store, alice)
+	must(t, store.EndLease(ctx, ch))
+	must(t, store.Fail(ctx, claim(t, store, alice).Fence(), credentials.Failure{Class: credentials.ClassDead}))
+	for e, err := range store.Export(ctx, alice.Service, true) {
+		must(t, err)
+		if e.Key == alice {
+			must(t, errOf(store.Import(ctx, e, latchkey.ImportOptions{Replace: true})))
+		}
+	}
+	must(t, store.ReviveOne(ctx, ch, true))
+	must(t, store.Remove(ctx, ch))
+	must(t, errOf(store.DeleteAll(ctx, latchkey.Deletion{Service: "nobody's"})))
+	seed(t, store, alice)
 }
 
 // TestColumns holds the schema against what the store's statements read and write: a column that

@@ -87,7 +87,8 @@ WHERE service_name = :service
 // byClaim finds the rows that an earlier try of the same batch claimed. Such a row is due when its
 // lease ends, or ended, which bounds the scan. A late save moves due_at on, and may move it out of
 // that range: the row is then not found, its lease ends unused, and as the claim was overtaken,
-// that counts as no interruption.
+// that counts as no interruption. Nor is a row found that was disabled after its claim: that one
+// counts as interrupted once it is enabled, which costs a replay, and under NeverReplay the grant.
 const byClaim = `WHERE service_name = :service
   AND due_at BETWEEN UTC_TIMESTAMP(6) + INTERVAL :first MICROSECOND
                  AND UTC_TIMESTAMP(6) + INTERVAL :last MICROSECOND

@@ -64,7 +64,8 @@ type Options struct {
 }
 
 // Store is a [credentials.Store] on MySQL, and has the operators' methods beside that contract:
-// Put, List, Delete and Check. A Store is safe for concurrent use. The errors wrap those of package
+// Put, List, Status, Delete, Disable, EndLease, Revive, Export, Import and Check, and those like
+// them. A Store is safe for concurrent use. The errors wrap those of package
 // credentials and, beneath them, the driver's.
 type Store struct {
 	db    *sqlx.DB
