@@ -159,6 +159,8 @@ func statusOf(err error) (status int, again time.Duration) {
 		return http.StatusBadRequest, 0
 	case errors.Is(err, credentials.ErrNotFound), errors.Is(err, credentials.ErrGrantDead):
 		return http.StatusForbidden, 0 // the person has to authorize (again)
+	case errors.Is(err, credentials.ErrDisabled):
+		return http.StatusServiceUnavailable, 0 // until an operator enables it again
 	case errors.As(err, &refresh):
 		return http.StatusServiceUnavailable, max(time.Until(refresh.RetryAt), 0).Truncate(time.Second) + time.Second
 	case errors.Is(err, credentials.ErrUnavailable), errors.Is(err, credentials.ErrClosed):
