@@ -31,6 +31,9 @@
 // AuthStyleInHeader. A client without a secret, which uses PKCE, names itself in the body (RFC 6749
 // section 3.2.1): AuthStyleInParams.
 //
+// Package providers has the endpoints of some providers with their AuthStyle, and the policy that
+// follows from their pages.
+//
 // # What a failure means for the refresh token
 //
 // Each error is a [*credentials.RefreshError] of a class, in the order in which that is decided:
