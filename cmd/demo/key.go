@@ -14,7 +14,7 @@ import (
 func keyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "key",
-		Usage: "make, rotate and list the keys that tokens are sealed under",
+		Usage: "make, rotate, list and retire the keys that tokens are sealed under",
 		Description: `A keyset is a Tink keyset of AEAD keys, as JSON in clear text, in a file that
 nobody but its owner (and, at most, its group) can read. One key of it is the primary, which seals;
 all keys that are enabled open. No subcommand prints a key. A change replaces the file as a whole.
@@ -24,6 +24,8 @@ one sealed under it:
 
   demo key rotate --add --keyset keyset.json       then give the file to every process
   demo key rotate --promote --keyset keyset.json   then give the file to every process again
+  demo rekey --keyset keyset.json                  seals what is left under older keys
+  demo key retire 1234567890 --keyset keyset.json
 
 Example: demo key new --keyset keyset.json`,
 		Commands: []*cli.Command{
@@ -54,6 +56,7 @@ Example: demo key rotate --add --keyset keyset.json`,
 				Description: "Example: demo key list --keyset keyset.json",
 				Action:      runKeyList,
 			},
+			retireCommand(),
 		},
 		Action: chooseSubcommand,
 	}
