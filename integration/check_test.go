@@ -137,6 +137,24 @@ func TestOddTableNames(t *testing.T) {
 	})
 }
 
+// TestTableInAnotherDatabase: a store may work on a table of another database than its pool's, and
+// of a pool that has none.
+func TestTableInAnotherDatabase(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		database := s.migrated(t)
+		for _, own := range []string{"", s.database(t)} {
+			opts := &latchkey.Options{Database: database}
+			store, err := latchkey.NewStore(s.open(t, own, ""), opts)
+			must(t, err)
+			must(t, store.Check(bounded(t)))
+			everything(t, store)
+		}
+		elsewhere, err := latchkey.NewStore(s.open(t, "", ""), &latchkey.Options{Database: s.database(t)})
+		must(t, err)
+		failsAs(t, "Check in a database without the table", elsewhere.Check(bounded(t)), credentials.ErrSchema)
+	})
+}
+
 // TestWrongServer: a mistake in the host's DSN or server gives one clear error, in bounded time and
 // without the password.
 func TestWrongServer(t *testing.T) {

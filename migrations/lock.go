@@ -28,7 +28,8 @@ func (l namedLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
 		return fmt.Errorf("lock for migration: %w", ctx.Err())
 	case err != nil:
 		return fmt.Errorf("lock for migration: %w (if the server has no GET_LOCK, let one program alone apply "+
-			"the migrations, and set the option OnlyCaller there: demo migrate up --only-caller)", err)
+			"the migrations, and set the option OnlyCaller there (demo migrate up --only-caller), or apply the "+
+			"output of demo schema with a tool of yours)", err)
 	case got.Int64 != 1:
 		return fmt.Errorf("lock for migration: another process has held it for %d s", lockSeconds)
 	}

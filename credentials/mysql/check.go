@@ -62,7 +62,7 @@ func (s *Store) Check(ctx context.Context, privileges ...Privilege) error {
 	if err := supported(version); err != nil {
 		return err
 	}
-	if !database.Valid {
+	if !database.Valid && s.database == "" {
 		return errors.New(noDatabase)
 	}
 	if !autocommit {
@@ -209,12 +209,12 @@ func supported(version string) error {
 
 func (s *Store) checkTable(ctx context.Context) error {
 	const query = "SELECT table_comment FROM information_schema.tables " +
-		"WHERE table_schema = DATABASE() AND table_name = ?"
+		"WHERE table_schema = IF(? = '', DATABASE(), ?) AND table_name = ?"
 	var comment []string
 	err := s.read(ctx, "check the table", func(ctx context.Context, conn *sqlx.Conn) error {
 		comment = nil
 		var text string
-		return scan(ctx, conn, query, []any{s.table}, []any{&text}, func() {
+		return scan(ctx, conn, query, []any{s.database, s.database, s.table}, []any{&text}, func() {
 			comment = append(comment, text)
 		})
 	})
@@ -222,7 +222,7 @@ func (s *Store) checkTable(ctx context.Context) error {
 		return err
 	}
 	if len(comment) == 0 {
-		return fmt.Errorf("%w: there is no table %q in this database, or the account has no privilege "+
+		return fmt.Errorf("%w: there is no table %q in the database, or the account has no privilege "+
 			"on it; %s", credentials.ErrSchema, s.table, migrateHint)
 	}
 	var version int

@@ -62,6 +62,9 @@ func TestTableNames(t *testing.T) {
 		if _, err := NewStore(db, &Options{Table: name}); (err == nil) != ok {
 			t.Errorf("table %q: got error %v, want it accepted: %v", name, err, ok)
 		}
+		if _, err := NewStore(db, &Options{Database: name}); (err == nil) != ok {
+			t.Errorf("database %q: got error %v, want it accepted: %v", name, err, ok)
+		}
 	}
 }
 

@@ -331,8 +331,13 @@ type statements struct {
 	probeUpdate, probeInsert, probeDelete                                            statement
 }
 
-func statementsFor(table string) statements {
-	quoted := "`" + strings.ReplaceAll(table, "`", "``") + "`"
+// statementsFor returns the statements for that table, which is in the connection's database where
+// none is named.
+func statementsFor(database, table string) statements {
+	quoted := quote(table)
+	if database != "" {
+		quoted = quote(database) + "." + quoted
+	}
 	in := func(sql string) statement { return compile(strings.Replace(sql, "`credentials`", quoted, 1)) }
 	return statements{
 		selectByKey:          in(selectRow + byKey),
@@ -382,3 +387,7 @@ func statementsFor(table string) statements {
 		probeDelete:          in(probeDelete),
 	}
 }
+
+// quote returns a name as an identifier.
+// https://dev.mysql.com/doc/refman/8.4/en/identifiers.html
+func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }

@@ -27,7 +27,7 @@ func TestStatementsNameTheirTable(t *testing.T) {
 		"Acme_tokens":  "`Acme_tokens`",
 		"a`b; DROP x#": "`a``b; DROP x#`",
 	} {
-		for name, text := range statementsFor(table).all() {
+		for name, text := range statementsFor("", table).all() {
 			if got := strings.Count(text, quoted); got != 1 {
 				t.Errorf("%s for table %q names it %d times, want once: %s", name, table, got, text)
 			}
@@ -68,7 +68,7 @@ var updates = []string{
 // number of rows affected must be the same.
 func TestUpdatesChangeVersion(t *testing.T) {
 	for _, name := range updates {
-		columns, values := assignments(t, statementsFor("t").all()[name])
+		columns, values := assignments(t, statementsFor("", "t").all()[name])
 		i := slices.Index(columns, "version")
 		if i < 0 || !strings.HasSuffix(values[i], "+ 1") {
 			t.Errorf("%s does not move version on: it sets %q", name, columns)
@@ -82,7 +82,7 @@ func TestUpdatesChangeVersion(t *testing.T) {
 func TestAssignmentsReadOldValues(t *testing.T) {
 	word := regexp.MustCompile(`:?[a-z_]+`)
 	for _, name := range updates {
-		columns, values := assignments(t, statementsFor("t").all()[name])
+		columns, values := assignments(t, statementsFor("", "t").all()[name])
 		for i, value := range values {
 			for _, read := range word.FindAllString(value, -1) {
 				if slices.Contains(columns[:i], read) {

@@ -41,6 +41,10 @@ type Options struct {
 	// Table is the name of the table, without colons and question marks. Empty: DefaultTable.
 	Table string
 
+	// Database is the name of the database in which the table is, without colons and question
+	// marks. Empty: that of the connection, which the DSN names.
+	Database string
+
 	// AEAD seals the access token, the refresh token and the entries beside them, each bound to its
 	// column, service, account and deployment: a value that was moved does not open. Nil: they are
 	// stored as they are, which the log says at the first write.
@@ -68,9 +72,9 @@ type Options struct {
 // them. A Store is safe for concurrent use. The errors wrap those of package
 // credentials and, beneath them, the driver's.
 type Store struct {
-	db    *sqlx.DB
-	table string
-	sql   statements
+	db              *sqlx.DB
+	database, table string
+	sql             statements
 
 	pool          func() sql.DBStats
 	connections   *limiter
@@ -97,18 +101,12 @@ func NewStore(db *sql.DB, opts *Options) (*Store, error) {
 		o = *opts
 	}
 	table, log := cmp.Or(o.Table, DefaultTable), cmp.Or(o.Logger, slog.Default())
-	if len(table) > 64 {
-		return nil, fmt.Errorf("mysql.NewStore: the table name has %d bytes; MySQL allows 64", len(table))
-	}
-	if strings.ContainsAny(table, ":?\x00") {
-		return nil, fmt.Errorf("mysql.NewStore: the table name %q has a colon, a question mark or a zero "+
-			"byte in it, which stand for values in statements; choose another name", table)
-	}
-	if err := checkSealing(o); err != nil {
+	err := errors.Join(checkName("table", table), checkName("database", o.Database), checkSealing(o))
+	if err != nil {
 		return nil, fmt.Errorf("mysql.NewStore: %w", err)
 	}
 	return &Store{
-		db: sqlx.NewDb(db, "mysql"), table: table, sql: statementsFor(table),
+		db: sqlx.NewDb(db, "mysql"), database: o.Database, table: table, sql: statementsFor(o.Database, table),
 		pool:        db.Stats,
 		connections: newLimiter(func() int { return db.Stats().MaxOpenConnections }),
 		reads:       newOutage(), writes: newOutage(),
@@ -117,6 +115,18 @@ func NewStore(db *sql.DB, opts *Options) (*Store, error) {
 			aead: o.AEAD, deployment: o.Deployment, requireSealed: o.RequireSealed, log: log,
 		},
 	}, nil
+}
+
+// checkName reports a name that no server takes, or no statement.
+func checkName(of, name string) error {
+	if len(name) > 64 {
+		return fmt.Errorf("the name of the %s has %d bytes; MySQL allows 64", of, len(name))
+	}
+	if strings.ContainsAny(name, ":?\x00") {
+		return fmt.Errorf("the %s's name %q has a colon, a question mark or a zero byte in it, which stand "+
+			"for values in statements; choose another name", of, name)
+	}
+	return nil
 }
 
 // checkSealing reports options of sealing that cannot be meant.
