@@ -142,8 +142,8 @@ func (s *sealer) open(key credentials.Key, deployment string, found secrets) (pl
 		}
 		write, ciphertext, ok := split(*value)
 		switch {
-		case !ok:
-			return refuse("column %s of %s was cut off, or sealed by a later version of latchkey", column, key)
+		case !ok || b.write == nil:
+			return refuse("a column of %s was cut off, or sealed by a later version of latchkey (%s, or extra)", key, column)
 		case !bytes.Equal(write, b.write):
 			return refuse("columns %s and extra of %s are from different writes: somebody has replaced one; "+
 				"put a new grant", column, key)
