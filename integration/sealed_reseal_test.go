@@ -205,19 +205,22 @@ func TestResealAfterAnotherWrite(t *testing.T) {
 		key   uint32
 		token string
 	}{
+		{"put by a process that does not seal yet",
+			func(t *testing.T, db *sql.DB) { put(t, newStore(t, db), alice, renewal("put").Grant) },
+			latchkey.Resealed{Rows: 1, Written: 1}, 2, "put"},
 		{"put", func(t *testing.T, db *sql.DB) { put(t, sealedStore(t, db, 2), alice, renewal("put").Grant) },
 			latchkey.Resealed{Rows: 1, Current: 1}, 2, "put"},
 		{"sealed with a newer key", func(t *testing.T, db *sql.DB) {
 			must(t, errOf(sealedStore(t, db, 3, 2, 1).Reseal(bounded(t), latchkey.Reseal{})))
 		}, latchkey.Resealed{Rows: 1, Unreadable: 1}, 3, "old"},
-		{"deleted", func(t *testing.T, db *sql.DB) { must(t, sealedStore(t, db, 1).Delete(bounded(t), alice)) },
+		{"deleted", func(t *testing.T, db *sql.DB) { must(t, newStore(t, db).Delete(bounded(t), alice)) },
 			latchkey.Resealed{Rows: 1, Current: 1}, 0, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			onServers(t, func(t *testing.T, s *server) {
 				database := s.migrated(t)
 				db := s.open(t, database, "")
-				put(t, sealedStore(t, db, 1), alice, renewal("old").Grant)
+				put(t, newStore(t, db), alice, renewal("old").Grant)
 				store, reached, open := heldLock(t, s, database, testkit.NewKeyring(2, 1))
 				var got latchkey.Resealed
 				ended := start(func() (err error) {
