@@ -14,7 +14,7 @@ import (
 
 // order lists the files of this package from the ground up: a file uses names of files before it.
 var order = strings.Fields(`
-	doc key secret token errors credential claim status store revival change service
+	doc key secret token errors credential claim status store revival change disconnect service
 	observer stats options clock backoff refusals semaphore boundedlog events health boundedstore joint poller lostclaims engine recovery together
 	snapshot present exchange takeover slot refresh lookout source cache manager
 	limiter breaker backlog worker pass keeper round`)
@@ -22,7 +22,7 @@ var order = strings.Fields(`
 // exported maps a file to how many identifiers it exports, for callers or for authors of stores.
 var (
 	forCallers = map[string]int{
-		"key": 5, "secret": 2, "token": 7, "errors": 20, "status": 11, "revival": 2, "change": 2, "service": 12, "options": 9, "observer": 15, "stats": 2,
+		"key": 5, "secret": 2, "token": 7, "errors": 20, "status": 11, "revival": 2, "change": 2, "disconnect": 2, "service": 12, "options": 9, "observer": 15, "stats": 2,
 		"source": 1, "manager": 2, "keeper": 2,
 	}
 	forStores = map[string]int{"token": 1, "credential": 6, "claim": 10, "store": 6}

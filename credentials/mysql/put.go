@@ -111,7 +111,9 @@ func (s *Store) putArgs(key credentials.Key, g credentials.Grant) (map[string]an
 }
 
 // Delete removes the credential, or returns an error that wraps [credentials.ErrNotFound]. The
-// result of an exchange that was under way is dropped.
+// result of an exchange that was under way is dropped. The provider is not told:
+// [credentials.Disconnect] waits for that exchange and returns the newest refresh token, for
+// oauth2refresh.Refresher.Revoke.
 func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
 	key, err := key.Normalize()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -34,11 +35,8 @@ func (r *Refresher) judge(
 		}
 	}
 
-	secrets := append([]string{r.secret.Reveal()}, p.secrets...)
-	for _, name := range []string{"access_token", "refresh_token", "id_token"} {
-		secrets = append(secrets, got.str(name))
-	}
-	response.Code = got.code(!success, secrets...)
+	var said string
+	response.Code, said = a.words(got, append([]string{r.secret.Reveal()}, p.secrets...))
 	v := r.verdict(bound, response, statement{
 		description: got.described(), page: a.page(), overlapped: p.overlapped,
 	})
@@ -55,21 +53,40 @@ func (r *Refresher) judge(
 			v.says = "the answer has no access_token"
 		}
 	}
-	status := strings.TrimSpace(fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)))
-	reason := "the provider answered " + status + got.details(secrets...)
 	if v.says != "" {
-		reason += ": " + v.says
+		said += ": " + v.says
 	}
-	reason = reason[:min(len(reason), maxReason)]
-	e := &credentials.RefreshError{Class: v.class, Code: response.Code, Reason: reason, Err: cause(ctx, a.broken),
-		Unclassified: v.unclassified}
+	e := &credentials.RefreshError{
+		Class: v.class, Code: response.Code, Reason: said[:min(len(said), maxReason)], Err: cause(ctx, a.broken),
+		Unclassified: v.unclassified,
+	}
 	if v.class != credentials.ClassDead {
-		now := time.Now()
-		if delay := retryAfter(a.status, a.header, now); delay > 0 {
-			e.RetryAt = now.Add(delay)
-		}
+		e.RetryAt = a.retryAt()
 	}
 	return credentials.Grant{}, e
+}
+
+// words returns the answer's code, and for people the status with what the answer says besides,
+// without the secrets that were sent and those that the answer has itself.
+func (a *answer) words(got parameters, sent []string) (code, said string) {
+	secrets := slices.Clone(sent)
+	for _, p := range []parameters{got, got.object(nests[0]), got.object(nests[1])} {
+		for _, name := range []string{"access_token", "refresh_token", "id_token"} {
+			secrets = append(secrets, p.str(name))
+		}
+	}
+	status := strings.TrimSpace(fmt.Sprintf("%d %s", a.status, http.StatusText(a.status)))
+	failed := a.status < 200 || a.status > 299
+	return got.code(failed, secrets...), "the provider answered " + status + got.details(secrets...)
+}
+
+// retryAt returns when the answer asks to try again; the zero time if it does not ask.
+func (a *answer) retryAt() time.Time {
+	now := time.Now()
+	if delay := retryAfter(a.status, a.header, now); delay > 0 {
+		return now.Add(delay)
+	}
+	return time.Time{}
 }
 
 // verdict returns the meaning of an answer that is no success, for this refresher.
@@ -168,9 +185,8 @@ func (s statement) meaning(response Response) (verdict, bool) {
 func isRedirect(status int) bool { return status >= 300 && status <= 399 }
 
 // unanswered makes the error of a request that got no answer.
-func (r *Refresher) unanswered(ctx context.Context, err error, sent bool) *credentials.RefreshError {
+func unanswered(ctx context.Context, err error, sent bool, host string) *credentials.RefreshError {
 	e := &credentials.RefreshError{Class: credentials.ClassTransient, Err: cause(ctx, err)}
-	host := cmp.Or(r.host(), "the token endpoint")
 	ended := errors.Is(e.Err, os.ErrDeadlineExceeded) || e.Err != nil && errors.Is(e.Err, over(ctx))
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
@@ -190,7 +206,7 @@ func (r *Refresher) unanswered(ctx context.Context, err error, sent bool) *crede
 	default:
 		e.Reason = host + " was not reached; nothing was sent"
 	}
-	if sent && r.presents {
+	if sent {
 		e.Class = credentials.ClassUnknown
 	}
 	return e

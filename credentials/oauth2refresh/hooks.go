@@ -70,7 +70,7 @@ type addition struct {
 }
 
 // ownParams are those of the exchange itself. A hook that named one would present another token.
-var ownParams = []string{"grant_type", "refresh_token", "code"}
+var ownParams = []string{"grant_type", "refresh_token", "code", "token"}
 
 // ownFields are the header fields that describe the body.
 var ownFields = []string{"Content-Type", "Content-Length", "Transfer-Encoding"}

@@ -84,6 +84,7 @@
 package oauth2refresh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,6 +113,10 @@ type Options struct {
 	// Without the hooks, each error but that of a dial counts as one after the request was sent.
 	// Nil: the default transport's settings.
 	HTTPClient *http.Client
+
+	// RevocationURL is the address of the provider's revocation endpoint (RFC 7009), which
+	// [Refresher.Revoke] needs. It must hold no secret.
+	RevocationURL string
 
 	// Params, if set, returns parameters that a request has beside the usual ones: audience, resource
 	// (RFC 8707), scope, redirect_uri, a tenant from in.Extra, a client assertion (RFC 7523 section
@@ -272,14 +277,24 @@ func (r *Refresher) Check() error {
 			u.Scheme, u.Host, remedy)
 	}
 	if r.clientID == "" {
-		return errors.New("oauth2refresh: ClientID is empty; set the id that the provider gave to the app")
+		return errNoClient
 	}
+	if err := r.checkStyle(); err != nil {
+		return err
+	}
+	return r.invalid
+}
+
+var errNoClient = errors.New("oauth2refresh: ClientID is empty; set the id that the provider gave to the app")
+
+// checkStyle reports a mistake in how the client authenticates.
+func (r *Refresher) checkStyle() error {
 	if r.options.PlainBasic && r.style != oauth2.AuthStyleInHeader {
 		return errors.New("oauth2refresh: PlainBasic is set, and AuthStyle is not AuthStyleInHeader; change one")
 	}
 	switch r.style {
 	case oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams:
-		return r.invalid
+		return nil
 	case oauth2.AuthStyleAutoDetect:
 		return errors.New("oauth2refresh: AuthStyle is not set, and x/oauth2 would find it out by presenting the " +
 			"same refresh token again; set AuthStyleInParams where the provider takes client_secret_post, " +
@@ -354,15 +369,20 @@ type presentation struct {
 	overlapped bool // an earlier request with the same token or code may be under way
 }
 
+// bounded returns ctx with DefaultTimeout, unless ctx has a deadline.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, DefaultTimeout)
+}
+
 // present sends the request once and returns the grant of its answer; Check has found no mistake.
 // The error is a *credentials.RefreshError.
 func (r *Refresher) present(ctx context.Context, p presentation) (credentials.Grant, error) {
 	callers := ctx
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
-		defer cancel()
-	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 
 	// The answer is read here and not by x/oauth2, which cannot tell an absent expires_in from 0,
 	// and which throws a whole grant away for an expires_in such as 3600.0.
@@ -376,7 +396,11 @@ func (r *Refresher) present(ctx context.Context, p presentation) (credentials.Gr
 	client.Transport = once
 	err := p.send(context.WithValue(ctx, oauth2.HTTPClient, &client))
 	if once.answer == nil {
-		return credentials.Grant{}, r.unanswered(callers, err, once.close(err))
+		failed := unanswered(callers, err, once.close(err), cmp.Or(r.host(), "the token endpoint"))
+		if !r.presents { // nothing could be used up
+			failed.Class = credentials.ClassTransient
+		}
+		return credentials.Grant{}, failed
 	}
 	return r.judge(callers, ctx, once.answer, p)
 }

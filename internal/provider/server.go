@@ -43,6 +43,9 @@ func Start(addr string, p *Provider) (*Server, error) {
 	return s, nil
 }
 
+// RevocationURL is the address of the revocation endpoint.
+func (s *Server) RevocationURL() string { return s.URL + "/revoke" }
+
 // TokenURL is the address of the token endpoint.
 func (s *Server) TokenURL() string { return s.URL + "/token" }
 
@@ -58,6 +61,7 @@ func (s *Server) Close() error {
 //
 //	GET  /authorize                        redirects with an authorization code for the account
 //	                                       that login_hint names, with PKCE if asked for
+//	POST /revoke                           ends the family of a refresh token
 //	GET  /userinfo                         {"sub": account} of the access token, or 401
 //	GET  /healthz                          200 when it serves
 //	POST /admin/accounts/{name}            authorizes the account: {"refresh_token": …}
@@ -72,6 +76,7 @@ func (s *Server) Close() error {
 // A name with a slash in it is sent percent-encoded.
 func (p *Provider) routes() {
 	p.mux.HandleFunc("POST /token", p.token)
+	p.mux.HandleFunc("POST /revoke", p.revoke)
 	p.mux.HandleFunc("GET /authorize", p.authorizeCode)
 	p.mux.HandleFunc("GET /userinfo", p.userinfo)
 	p.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })

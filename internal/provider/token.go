@@ -81,47 +81,20 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 
 // read parses the request and authenticates the client.
 func (p *Provider) read(w http.ResponseWriter, r *http.Request) (request, *oauthError) {
-	invalid := func(description string) *oauthError {
-		return &oauthError{status: http.StatusBadRequest, code: "invalid_request", description: description}
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
-	if err := r.ParseForm(); err != nil {
-		return request{}, invalid("the body is not an application/x-www-form-urlencoded form")
-	}
-	form := r.PostForm
-	for name, values := range form {
-		if len(values) > 1 {
-			return request{}, invalid("a parameter is repeated (RFC 6749 section 3.2): " + name)
-		}
+	form, refusal := readForm(w, r)
+	if refusal != nil {
+		return request{}, refusal
 	}
 	req := request{
 		grant: form.Get("grant_type"), clientID: form.Get("client_id"), refreshToken: form.Get("refresh_token"),
 		code: form.Get("code"), verifier: form.Get("code_verifier"), redirectURI: form.Get("redirect_uri"),
 	}
-	secret := form.Get("client_secret")
-	if id, password, ok := r.BasicAuth(); ok {
-		if secret != "" {
-			return req, invalid("the client authenticated in two ways (RFC 6749 section 2.3)")
-		}
-		var err1, err2 error
-		req.clientID, err1 = url.QueryUnescape(id)
-		secret, err2 = url.QueryUnescape(password)
-		if err1 != nil || err2 != nil {
-			return req, invalid("the client's name or password is not form-encoded (RFC 6749 section 2.3.1)")
-		}
-	}
-	if p.options.ClientID != "" || p.options.ClientSecret != "" {
-		id := subtle.ConstantTimeCompare([]byte(req.clientID), []byte(p.options.ClientID))
-		password := subtle.ConstantTimeCompare([]byte(secret), []byte(p.options.ClientSecret))
-		if id&password != 1 {
-			return req, &oauthError{
-				status: http.StatusUnauthorized, code: "invalid_client", description: "unknown client or wrong secret",
-			}
-		}
+	if req.clientID, refusal = p.authenticate(r, form); refusal != nil {
+		return req, refusal
 	}
 	switch {
 	case req.grant == "":
-		return req, invalid("grant_type is missing")
+		return req, invalidRequest("grant_type is missing")
 	case req.grant == "client_credentials", req.grant == "authorization_code":
 		return req, nil
 	case req.grant != "refresh_token":
@@ -130,9 +103,53 @@ func (p *Provider) read(w http.ResponseWriter, r *http.Request) (request, *oauth
 			description: "use refresh_token, authorization_code or client_credentials",
 		}
 	case req.refreshToken == "":
-		return req, invalid("refresh_token is missing")
+		return req, invalidRequest("refresh_token is missing")
 	}
 	return req, nil
+}
+
+// readForm reads the body as a form.
+func readForm(w http.ResponseWriter, r *http.Request) (url.Values, *oauthError) {
+	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
+	if err := r.ParseForm(); err != nil {
+		return nil, invalidRequest("the body is not an application/x-www-form-urlencoded form")
+	}
+	for name, values := range r.PostForm {
+		if len(values) > 1 {
+			return nil, invalidRequest("a parameter is repeated (RFC 6749 section 3.2): " + name)
+		}
+	}
+	return r.PostForm, nil
+}
+
+// authenticate returns the client's id, or why it is not who it says.
+func (p *Provider) authenticate(r *http.Request, form url.Values) (clientID string, refusal *oauthError) {
+	clientID, secret := form.Get("client_id"), form.Get("client_secret")
+	if id, password, ok := r.BasicAuth(); ok {
+		if secret != "" {
+			return clientID, invalidRequest("the client authenticated in two ways (RFC 6749 section 2.3)")
+		}
+		var err1, err2 error
+		clientID, err1 = url.QueryUnescape(id)
+		secret, err2 = url.QueryUnescape(password)
+		if err1 != nil || err2 != nil {
+			return clientID, invalidRequest("the client's name or password is not form-encoded (RFC 6749 section 2.3.1)")
+		}
+	}
+	if p.options.ClientID != "" || p.options.ClientSecret != "" {
+		id := subtle.ConstantTimeCompare([]byte(clientID), []byte(p.options.ClientID))
+		password := subtle.ConstantTimeCompare([]byte(secret), []byte(p.options.ClientSecret))
+		if id&password != 1 {
+			return clientID, &oauthError{
+				status: http.StatusUnauthorized, code: "invalid_client", description: "unknown client or wrong secret",
+			}
+		}
+	}
+	return clientID, nil
+}
+
+func invalidRequest(description string) *oauthError {
+	return &oauthError{status: http.StatusBadRequest, code: "invalid_request", description: description}
 }
 
 // arrive records the presentation under number n and says what it will meet.
