@@ -29,11 +29,7 @@ func providerFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name: "grant", Value: "refresh_token", Usage: "refresh_token or client_credentials",
 		},
-		&cli.StringFlag{
-			Name: "auth-style", Value: "header",
-			Usage: "how the client authenticates: header (HTTP Basic) or body, " +
-				"as the provider's documentation says",
-		},
+		authStyleFlag(),
 		&cli.StringSliceFlag{
 			Name: "scope", Usage: "scope to ask for, with client_credentials; may be repeated",
 		},
@@ -44,16 +40,31 @@ func providerFlags() []cli.Flag {
 	}
 }
 
-// refresherOf makes the way to the provider from the flags.
-func refresherOf(cmd *cli.Command) (*oauth2refresh.Refresher, error) {
-	var style oauth2.AuthStyle
+func authStyleFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "auth-style", Value: "header",
+		Usage: "how the client authenticates: header (HTTP Basic) or body, " +
+			"as the provider's documentation says",
+	}
+}
+
+// authStyleOf reads --auth-style.
+func authStyleOf(cmd *cli.Command) (oauth2.AuthStyle, error) {
 	switch name := cmd.String("auth-style"); name {
 	case "header":
-		style = oauth2.AuthStyleInHeader
+		return oauth2.AuthStyleInHeader, nil
 	case "body":
-		style = oauth2.AuthStyleInParams
+		return oauth2.AuthStyleInParams, nil
 	default:
-		return nil, usagef(cmd, "--auth-style is %q; use header or body", name)
+		return 0, usagef(cmd, "--auth-style is %q; use header or body", name)
+	}
+}
+
+// refresherOf makes the way to the provider from the flags.
+func refresherOf(cmd *cli.Command) (*oauth2refresh.Refresher, error) {
+	style, err := authStyleOf(cmd)
+	if err != nil {
+		return nil, err
 	}
 	id, secret := cmd.String("client-id"), os.Getenv("CLIENT_SECRET")
 	tokenURL, scopes := cmd.String("token-url"), cmd.StringSlice("scope")
