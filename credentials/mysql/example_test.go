@@ -7,11 +7,10 @@ import (
 	"net/http/httptest"
 
 	_ "github.com/go-sql-driver/mysql"
-	"golang.org/x/oauth2"
 
 	"github.com/latchkey-go/latchkey/credentials"
 	"github.com/latchkey-go/latchkey/credentials/mysql"
-	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
+	"github.com/latchkey-go/latchkey/credentials/oauth2refresh/providers"
 )
 
 // A pool, a store, a manager with one service, and a token.
@@ -24,10 +23,8 @@ func Example() {
 	check(err)
 	check(store.Check(ctx)) // is the server new enough, the table there and of this version?
 
-	github := oauth2.Config{ClientID: "id", ClientSecret: "secret", Endpoint: oauth2.Endpoint{
-		TokenURL: "https://github.com/login/oauth/access_token", AuthStyle: oauth2.AuthStyleInParams}}
 	m, err := credentials.NewManager(store, credentials.Services{
-		"github": {Refresher: oauth2refresh.New(github)},
+		"github": providers.GitHub.Service("client-id", "client-secret"),
 	}, nil)
 	check(err)
 	defer m.Close(ctx) // lets exchanges end, and saves their results
