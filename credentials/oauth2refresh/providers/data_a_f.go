@@ -37,7 +37,7 @@ var Atlassian = Provider{
 	GrantLifetime: fact(365*day, atlassianRotates),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 403, Says: `Unknown or invalid refresh token`,
+			Class: credentials.ClassDead, Status: 403,
 			Body: `{"error":"invalid_grant","error_description":"Unknown or invalid refresh token."}`,
 		}, atlassianRefresh),
 		fact(Refusal{
@@ -62,8 +62,8 @@ var Box = Provider{
 	IdleLimit: fact(60*day, boxRefresh),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Says: `Refresh token has expired`,
-			Body: `{"error":"invalid_grant","error_description":"Refresh token has expired"}`,
+			Class: credentials.ClassDead,
+			Body:  `{"error":"invalid_grant","error_description":"Refresh token has expired"}`,
 		}, "https://docs.pingidentity.com/r/en-us/pingfederate-box-connector/"+
 			"pingfederate_box_connector_troubleshooting"),
 	},
@@ -81,7 +81,7 @@ var Dropbox = Provider{
 		"https://dropboxforum.com/discussions/101000014/access-token/544001/replies/544017"),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `refresh token is invalid or revoked`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"error_description":"refresh token is invalid or revoked","error":"invalid_grant"}`,
 		}, "https://github.com/dropbox/dropbox-sdk-dotnet/issues/232"),
 	},
@@ -135,7 +135,7 @@ var Fitbit = Provider{
 		"https://dev.fitbit.com/build/reference/web-api/developer-guide/best-practices"),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `"errorType":"invalid_grant"`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"errors":[{"errorType":"invalid_grant",` +
 				`"message":"Refresh token invalid: …"}],"success":false}`,
 		}, "https://github.com/home-assistant/core/issues/141223"),

@@ -27,7 +27,7 @@ var GitHub = Provider{
 	Success:      fact(`{"refresh_token_expires_in":15897600}`, githubRefresh),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 200, Says: `bad_refresh_token`,
+			Class: credentials.ClassDead, Status: 200,
 			Body: `{"error":"bad_refresh_token",` +
 				`"error_description":"The refresh token passed is incorrect or expired."}`,
 		}, "https://github.com/getsentry/junior/pull/620"),
@@ -48,7 +48,7 @@ var GitLab = Provider{
 	SendsRedirectURI: fact(true, gitlabOAuth),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `invalid_grant`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"error":"invalid_grant","error_description":` +
 				`"The provided authorization grant is invalid, expired, revoked, does not match ` +
 				`the redirection URI used in the authorization request, or was issued to another client."}`,
@@ -68,7 +68,7 @@ var Google = Provider{
 	IdleLimit: fact(180*day, googleOAuth),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `invalid_grant`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"error":"invalid_grant",` +
 				`"error_description":"Token has been expired or revoked."}`,
 		}, "https://www.nango.dev/blog/google-oauth-invalid-grant-token-has-been-expired-or-revoked"),
@@ -90,7 +90,7 @@ var HubSpot = Provider{
 		"https://developers.hubspot.com/changelog/upcoming-expiration-of-oauth-access-tokens-is-changing"),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `BAD_REFRESH_TOKEN`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"status":"BAD_REFRESH_TOKEN","message":"missing or invalid refresh token"}`,
 		}, "https://www.nango.dev/blog/hubspot-oauth-bad-refresh-token"),
 	},
@@ -118,7 +118,7 @@ var Intuit = Provider{
 	Success:       fact(`{"x_refresh_token_expires_in":8726400}`, intuitReadme),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `invalid_grant`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"error":"invalid_grant",` +
 				`"error_description":"Incorrect or invalid refresh token"}`,
 		}, "https://github.com/routablehq/python-quickbooks/issues/397"),

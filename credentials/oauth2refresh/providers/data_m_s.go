@@ -22,12 +22,12 @@ var Microsoft = Provider{
 	IdleLimit: fact(90*day, microsoftTokens),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `interaction_required`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"error":"interaction_required","error_description":"AADSTS50076: Due to a ` +
 				`configuration change, you must use multi-factor authentication."}`,
 		}, "https://github.com/microsoft/vscode-azureappservice/issues/2592"),
 		fact(Refusal{
-			Class: credentials.ClassDead, Says: `AADSTS700082`,
+			Class: credentials.ClassDead,
 			Body: `{"error":"invalid_grant","error_description":"AADSTS700082: The refresh token has ` +
 				`expired due to inactivity."}`,
 		}, "https://www.microsoftpartnercommunity.com/t5/Multi-Factor-Authentication-MFA/"+
@@ -61,7 +61,7 @@ var Salesforce = Provider{
 				`"error_description":"token request is already being processed"}`,
 		}, salesforceBusy),
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `expired access/refresh token`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"error":"invalid_grant","error_description":"expired access/refresh token"}`,
 		}, "https://www.nango.dev/blog/salesforce-oauth-refresh-token-invalid-grant"),
 	},
@@ -89,7 +89,7 @@ var Shopify = Provider{
 		"offline-access-tokens"),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `invalid_grant`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"error":"invalid_grant"}`,
 		}, "https://nango.dev/blog/shopify-oauth-refresh-token-invalid-grant"),
 	},
@@ -114,7 +114,7 @@ var Slack = Provider{
 	Success:   fact(`{"ok":true}`, slackAccess),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 200, Says: `invalid_refresh_token`,
+			Class: credentials.ClassDead, Status: 200,
 			Body: `{"ok":false,"error":"invalid_refresh_token"}`,
 		}, "https://github.com/slackapi/node-slack-sdk/issues/2038"),
 	},
@@ -136,7 +136,7 @@ var Spotify = Provider{
 	GrantLifetime: fact(180*day, spotifyRefresh),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `invalid_grant`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"error":"invalid_grant","error_description":"Refresh token revoked"}`,
 		}, "https://github.com/ramsayleung/rspotify/issues/396"),
 	},
@@ -154,7 +154,7 @@ var Strava = Provider{
 	Early:     fact(time.Hour, stravaAuth),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `"field":"refresh_token","code":"invalid"`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"message":"Bad Request","errors":[{"resource":"RefreshToken",` +
 				`"field":"refresh_token","code":"invalid"}]}`,
 		}, "https://github.com/dreeveapp/dreeve/issues/1449"),

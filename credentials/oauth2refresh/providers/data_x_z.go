@@ -48,7 +48,7 @@ var Xero = Provider{
 	IdleLimit: fact(60*day, xeroFAQ),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `invalid_grant`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"error":"invalid_grant"}`,
 		}, "https://community.xero.com/developer/discussion/125347287"),
 	},
@@ -76,7 +76,7 @@ var Zoho = Provider{
 				`Please try again after some time.","error":"Access Denied","status":"failure"}`,
 		}, zohoValidity),
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 200, Says: `invalid_code`,
+			Class: credentials.ClassDead, Status: 200,
 			Body: `{"error":"invalid_code"}`,
 		}, "https://github.com/Weble/ZohoBooksApi/issues/84"),
 	},
@@ -100,7 +100,7 @@ var Zoom = Provider{
 	Lifetime:  fact(time.Hour, zoomRefresh),
 	Refusals: []Fact[Refusal]{
 		fact(Refusal{
-			Class: credentials.ClassDead, Status: 400, Says: `invalid_grant`,
+			Class: credentials.ClassDead, Status: 400,
 			Body: `{"reason":"Invalid Token!","error":"invalid_grant"}`,
 		}, "https://github.com/raycast/extensions/issues/10896"),
 	},

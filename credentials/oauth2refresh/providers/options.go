@@ -10,8 +10,8 @@ import (
 	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
 )
 
-// Options returns those of the provider, for a refresher of one's own. A dead grant that the provider
-// calls invalid_grant is left to the refresher, which knows when to doubt the word.
+// Options returns those of the provider, for a refresher of one's own. Error codes that the refresher
+// knows are left to it, as it knows when to doubt them.
 func (p Provider) Options() oauth2refresh.Options {
 	var options oauth2refresh.Options
 	if len(p.Refusals) > 0 {
@@ -37,8 +37,7 @@ func (p Provider) classify(answer oauth2refresh.Response) (credentials.Class, bo
 	body := strings.ToLower(answer.Body.Reveal())
 	for _, refusal := range p.Refusals {
 		if refusal.Value.fits(answer.Status, body) {
-			known := refusal.Value.Class == credentials.ClassDead && answer.Code == "invalid_grant"
-			return refusal.Value.Class, !known
+			return refusal.Value.Class, true
 		}
 	}
 	return "", false
@@ -48,9 +47,9 @@ func (p Provider) classify(answer oauth2refresh.Response) (credentials.Class, bo
 // A server's own fault (5xx) is none, nor is an answer for which nobody looked at the grant (429).
 func (r Refusal) fits(status int, body string) bool {
 	switch {
-	case r.Status != 0 && r.Status != status:
+	case r.Says == "", r.Status != 0 && r.Status != status:
 		return false
-	case status >= 500 || status == http.StatusTooManyRequests:
+	case status >= 500, status == http.StatusTooManyRequests:
 		return false
 	}
 	return strings.Contains(body, strings.ToLower(r.Says))

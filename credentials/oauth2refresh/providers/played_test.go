@@ -201,7 +201,7 @@ func (p *played) presented(want int) {
 func TestPresetsRefusals(t *testing.T) {
 	for _, preset := range providers.All() {
 		for _, r := range preset.Refusals {
-			t.Run(preset.Name+"/"+r.Value.Says, func(t *testing.T) {
+			t.Run(preset.Name+"/"+r.Value.Body, func(t *testing.T) {
 				play(t, preset, func(p *played) {
 					p.endpoint.Enqueue("alice", provider.Fault{
 						Kind: provider.OwnWords, Status: r.Value.Status, Body: r.Value.Body,

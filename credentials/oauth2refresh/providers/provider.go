@@ -122,7 +122,7 @@ type Refusal struct {
 	Status int
 
 	// Says is a part of the body that tells the answer from others, whatever the case of its
-	// letters.
+	// letters. Zero: its error code does, and package oauth2refresh knows the code.
 	Says string
 
 	// Body is an example.
