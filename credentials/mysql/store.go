@@ -6,6 +6,11 @@
 // interpolateParams, charset and so on); interpolateParams=true saves two of three packets per
 // statement, but the server's performance_schema then shows the tokens of statements that write.
 //
+// With [Options.AEAD] the store seals tokens in this process, each bound to its column, account and
+// deployment, so that the server, its logs and its backups have none; [Store.Reseal] moves the rows
+// to a new key while services go on. With [Options.Deployment] a copy of the table is of no use to
+// another deployment. docs/design.md says what sealing shows and what it cannot.
+//
 // Every write runs in a transaction of its own: a call that succeeds is committed, whatever the
 // session's autocommit and completion_type are, and work that the host left open on a connection is
 // rolled back and not committed with it. A read is one SELECT without a transaction. On a
