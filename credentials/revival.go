@@ -11,7 +11,8 @@ import (
 const DefaultReviveRate = 50
 
 // Revival asks a store's Revive for grants that were marked dead by mistake, as by a wrong client:
-// the mark is cleared, and the credential is due. Of the grants that a policy gave up
+// the mark is cleared, and the credential is due. A grant that came to an end unconfirmed
+// ([CodeUnconfirmed]) is revived too. Of the grants that a policy gave up
 // ([CodeInterrupted], [CodeUnknown]) none is revived, since the refresh token may have been used
 // up. A credential that was put, or whose exchange succeeded, bears no mark any more.
 type Revival struct {
