@@ -15,6 +15,8 @@ var Asana = Provider{
 		"https://developers.asana.com/docs/oauth"),
 	AuthStyle: fact(oauth2.AuthStyleInParams,
 		"https://github.com/Asana/node-asana/blob/master/lib/auth/app.js"),
+	RevocationURL: fact("https://app.asana.com/-/oauth_revoke",
+		"https://developers.asana.com/docs/oauth"),
 }
 
 const (
@@ -56,6 +58,8 @@ var Box = Provider{
 		"https://developer.box.com/reference/post-oauth2-token--refresh"),
 	AuthStyle: fact(oauth2.AuthStyleInParams,
 		"https://developer.box.com/reference/post-oauth2-token--refresh"),
+	RevocationURL: fact("https://api.box.com/oauth2/revoke",
+		"https://developer.box.com/guides/authentication/tokens/revoke"),
 	Rotation: fact(AlwaysRotates, boxRefresh),
 	Lifetime: fact(time.Hour,
 		"https://developer.box.com/reference/post-oauth2-token--refresh"),
@@ -123,14 +127,18 @@ var ExactOnline = Provider{
 	},
 }
 
-const fitbitRefresh = "https://dev.fitbit.com/build/reference/web-api/authorization/refresh-token/"
+const (
+	fitbitRefresh = "https://dev.fitbit.com/build/reference/web-api/authorization/refresh-token/"
+	fitbitRevoke  = "https://dev.fitbit.com/build/reference/web-api/authorization/revoke-token"
+)
 
 // Fitbit is https://www.fitbit.com.
 var Fitbit = Provider{
 	Name: "fitbit", Title: "Fitbit",
-	TokenURL:  fact("https://api.fitbit.com/oauth2/token", fitbitRefresh),
-	AuthStyle: fact(oauth2.AuthStyleInHeader, fitbitRefresh),
-	Rotation:  fact(AlwaysRotates, fitbitRefresh),
+	TokenURL:      fact("https://api.fitbit.com/oauth2/token", fitbitRefresh),
+	AuthStyle:     fact(oauth2.AuthStyleInHeader, fitbitRefresh),
+	RevocationURL: fact("https://api.fitbit.com/oauth2/revoke", fitbitRevoke),
+	Rotation:      fact(AlwaysRotates, fitbitRefresh),
 	Lifetime: fact(8*time.Hour,
 		"https://dev.fitbit.com/build/reference/web-api/developer-guide/best-practices"),
 	Refusals: []Fact[Refusal]{
@@ -142,5 +150,6 @@ var Fitbit = Provider{
 	},
 	Notes: []Fact[string]{
 		fact("A refresh token does not expire until it is used.", fitbitRefresh),
+		fact("Revocation ends every grant of the same person to the app.", fitbitRevoke),
 	},
 }

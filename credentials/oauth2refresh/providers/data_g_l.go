@@ -42,6 +42,7 @@ var GitLab = Provider{
 	TokenURL:         fact("https://{host}/oauth/token", gitlabOAuth),
 	Places:           "gitlab.com",
 	AuthStyle:        fact(oauth2.AuthStyleInParams, gitlabOAuth),
+	RevocationURL:    fact("https://{host}/oauth/revoke", gitlabOAuth),
 	Rotation:         fact(AlwaysRotates, gitlabOAuth),
 	Lifetime:         fact(2*time.Hour, gitlabOAuth),
 	EndsOldToken:     fact(true, gitlabOAuth),

@@ -52,6 +52,8 @@ var Salesforce = Provider{
 	AuthStyle: fact(oauth2.AuthStyleInParams,
 		"https://developer.salesforce.com/docs/atlas.en-us.214.0.api_placeorder.meta/"+
 			"api_placeorder/intro_understanding_refresh_token_oauth.htm"),
+	RevocationURL: fact("https://{host}/services/oauth2/revoke",
+		"https://developer.salesforce.com/docs/platform/mobile-sdk/guide/oauth-revoking-tokens.html"),
 	Rotation: fact(MayRotate, salesforceRotation),
 	Reuse:    fact(ReuseEndsGrant, salesforceRotation),
 	Refusals: []Fact[Refusal]{

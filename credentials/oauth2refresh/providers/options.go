@@ -11,11 +11,15 @@ import (
 )
 
 // Options returns those of the provider, for a refresher of one's own. Error codes that the refresher
-// knows are left to it, as it knows when to doubt them.
+// knows are left to it, as it knows when to doubt them. There is no RevocationURL where
+// [Provider.Endpoint] reports a mistake.
 func (p Provider) Options() oauth2refresh.Options {
 	var options oauth2refresh.Options
 	if len(p.Refusals) > 0 {
 		options.Classify = p.classify
+	}
+	if _, err := p.Endpoint(); err == nil {
+		options.RevocationURL = p.placed(p.RevocationURL.Value)
 	}
 	if p.SendsRedirectURI.Value {
 		options.Params = redirectURI

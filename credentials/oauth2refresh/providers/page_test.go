@@ -145,6 +145,7 @@ func facts(p providers.Provider) []line {
 	lines := []line{
 		entry("token endpoint", p.TokenURL, code(p.TokenURL.Value)+places),
 		entry("client id and secret", p.AuthStyle, styles[p.AuthStyle.Value]),
+		entry("revocation endpoint", p.RevocationURL, code(p.RevocationURL.Value)),
 		entry("rotates", p.Rotation, string(p.Rotation.Value)),
 		entry("grace", p.Grace, span(p.Grace.Value)),
 		entry("reuse ends", p.Reuse, string(p.Reuse.Value)),

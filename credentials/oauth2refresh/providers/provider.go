@@ -39,6 +39,10 @@ type Provider struct {
 	// AuthStyle is the way in which the endpoint takes the client's id and secret.
 	AuthStyle Fact[oauth2.AuthStyle]
 
+	// RevocationURL is the address of the revocation endpoint (RFC 7009), which takes the client's id
+	// and secret as the token endpoint does. It may have the same placeholder.
+	RevocationURL Fact[string]
+
 	// Rotation says whether an exchange replaces the refresh token.
 	Rotation Fact[Rotation]
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"regexp"
-	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -96,9 +95,14 @@ func (p Provider) Endpoint() (oauth2.Endpoint, error) {
 			p.place, hole, p.TokenURL.Value, p.Title, p.Places)
 	}
 	return oauth2.Endpoint{
-		TokenURL:  strings.Replace(p.TokenURL.Value, hole, p.place, 1),
+		TokenURL:  p.placed(p.TokenURL.Value),
 		AuthStyle: p.AuthStyle.Value,
 	}, nil
+}
+
+// placed returns the address with the place in it.
+func (p Provider) placed(address string) string {
+	return placeholder.ReplaceAllLiteralString(address, p.place)
 }
 
 // unplaced is the refresher of a provider whose Endpoint is an error.

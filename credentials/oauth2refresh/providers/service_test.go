@@ -130,6 +130,24 @@ func TestEndpoint(t *testing.T) {
 	}
 }
 
+func TestRevocation(t *testing.T) {
+	for _, test := range []struct {
+		p    providers.Provider
+		want string
+	}{
+		{providers.Box, "https://api.box.com/oauth2/revoke"},
+		{providers.Salesforce.At("test.salesforce.com"), "https://test.salesforce.com/services/oauth2/revoke"},
+		{providers.GitLab.At("gitlab.com"), "https://gitlab.com/oauth/revoke"},
+		{providers.Salesforce, ""},
+		{providers.Salesforce.At("a/b"), ""},
+		{providers.Zoom, ""},
+	} {
+		if got := test.p.Options().RevocationURL; got != test.want {
+			t.Errorf("%s: got %q, want %q", test.p.Title, got, test.want)
+		}
+	}
+}
+
 // refusesToStart checks that no manager starts with the preset, and that its refresher presents
 // nothing.
 func refusesToStart(t *testing.T, p providers.Provider, want error) {
