@@ -68,6 +68,8 @@ func TestRekey(t *testing.T) {
 		fmt.Sprintf("sealed with key %d", foreignID), fmt.Sprintf("5 rows under the key %d", second)).
 		hides("hunter2").hides(keyMaterials(t, foreign)...)
 	demo(t, "", with("get", "xero", "plain too", "--reveal")...).ends(0).shows("hunter2-plain too")
+	putSealed(t, sealed, "lost") // a new grant takes its place
+	fields{"ok": true}.in(t, ok(t, "", with("rekey")...))
 }
 
 // TestKeyRetireWithoutServer: nobody can say that a key is not needed, unless --force takes that on.
