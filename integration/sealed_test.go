@@ -172,6 +172,16 @@ func TestSealedAtTheNextWrite(t *testing.T) {
 		required := storeWith(t, db, strict)
 		failsAs(t, "Get of a plain row that must be sealed", errOf(required.Get(bounded(t), alice)), credentials.ErrSealed)
 
+		var named []string
+		got, err := required.Reseal(bounded(t), latchkey.Reseal{Unreadable: func(key credentials.Key, err error) {
+			failsAs(t, "a plain row for Reseal", err, credentials.ErrSealed)
+			named = append(named, key.Account)
+		}})
+		must(t, err)
+		equal(t, "Reseal makes no sealed row of a plain one that is refused", got,
+			latchkey.Resealed{Last: got.Last, Rows: 2, Unreadable: 2})
+		equal(t, "rows that are named", strings.Join(named, " "), "alice bob")
+
 		sealed := storeWith(t, db, production)
 		must(t, sealed.Check(bounded(t)))
 		c := claim(t, sealed, alice)
