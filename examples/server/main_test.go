@@ -101,6 +101,7 @@ func TestStatusOf(t *testing.T) {
 		{context.DeadlineExceeded, 504, 0},
 		{credentials.ErrInvalidKey, 400, 0},
 		{credentials.ErrNotFound, 403, 0},
+		{credentials.ErrDisabled, 503, 0},
 		{&credentials.RefreshError{Class: credentials.ClassDead}, 403, 0},
 		{again, 503, 31 * time.Second},
 		{&credentials.RefreshError{Class: credentials.ClassUnknown}, 503, time.Second},
