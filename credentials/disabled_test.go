@@ -1,6 +1,7 @@
 package credentials_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -151,6 +152,22 @@ func TestDisabledAfterALostClaim(t *testing.T) {
 		p.ask(alice).fails(credentials.ErrUnavailable)
 		p.ask(alice).fails(credentials.ErrDisabled)
 		w.reaches(time.Minute)
+		w.presented(0)
+		w.clean(alice)
+	})
+}
+
+// The store repeats a claim whose reply was lost, and finds the lease that it made; the credential
+// was disabled in between. Nothing is presented, and the lease is given up.
+func TestDisabledBeforeARepeatedClaim(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		p := w.start("P")
+		p.store.After(testkit.Claim, func(ctx context.Context, call *testkit.Call) error {
+			w.disable(alice)
+			return call.Do(ctx, w.db)
+		})
+		p.ask(alice).fails(credentials.ErrDisabled)
 		w.presented(0)
 		w.clean(alice)
 	})

@@ -246,7 +246,8 @@ func enableLeased(s *subject) {
 	c := s.enable()
 	left(s, "DueIn", c.DueIn, long)
 	state(s, c, credentials.StateLeased)
-	s.fail(a, failure(credentials.ClassTransient))
+	s.release(a)
+	left(s, "DueIn", s.get().DueIn, 0)
 }
 
 func enableBackingOff(s *subject) {
