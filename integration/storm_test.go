@@ -173,6 +173,14 @@ func lifetimes(t *testing.T, s *server) report.Report {
 		Latency: 20 * time.Millisecond,
 	})
 	must(t, err)
+	calm(t, r)
+	return r
+}
+
+// calm fails the test for everything that breaks in a storm over several lifetimes, but for callers
+// that waited, as they do where the server stalls.
+func calm(t *testing.T, r report.Report) {
+	t.Helper()
 	for _, violation := range r.Violations {
 		if !strings.Contains(violation, "callers waited") {
 			t.Error(violation)
@@ -184,5 +192,4 @@ func lifetimes(t *testing.T, s *server) report.Report {
 	equal(t, "refreshes.max_parallel_per_account", r.Refreshes.MaxParallelPerAccount, 1)
 	equal(t, "callers_failed", r.CallersFailed, 0)
 	equal(t, "connections_in_use_during_exchange.max", r.HeldConnections.Max, 0)
-	return r
 }
