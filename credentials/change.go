@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// ErrNotApplicable is wrapped where a [Change] does not fit the credential as it stands: there is no
-// lease to end, or no dead grant to revive. Nothing was written.
+// ErrNotApplicable is wrapped where a [Change] does not fit the credential as it stands: there is
+// no lease to end, or no dead grant to revive. Nothing was written.
 var ErrNotApplicable = errors.New("the change does not fit the credential")
 
 // Change names the credential that an operator changes by hand, and who does so.

@@ -54,8 +54,8 @@ func TestDisabledDuringAnExchange(t *testing.T) {
 	})
 }
 
-// TestEndLease: an operator ends the lease of a process that was killed, and whose lease has long to
-// go. Others need not wait for its end, and give a living holder the grace.
+// TestEndLease: an operator ends the lease of a process that was killed, and whose lease has long
+// to go. Others need not wait for its end, and give a living holder the grace.
 func TestEndLease(t *testing.T) {
 	onOneServer(t, func(t *testing.T, s *server) {
 		st := newStage(t, s, provider.Options{})

@@ -24,9 +24,9 @@ type Deletion struct {
 	Each func(credentials.Key)
 }
 
-// DeleteAll removes the credentials that the service has when the call begins, and returns how many:
-// 500 at most in each transaction, which is committed before Each is told their names. Those of
-// another deployment stay, and so does one that is made meanwhile, under a name that was deleted
+// DeleteAll removes the credentials that the service has when the call begins, and returns how
+// many: 500 at most in each transaction, which is committed before Each is told their names. Those
+// of another deployment stay, and so does one that is made meanwhile, under a name that was deleted
 // too. The results of exchanges that were under way are dropped; the provider is not told. After an
 // error, or when ctx has ended, a repeated call goes on with the rest.
 func (s *Store) DeleteAll(ctx context.Context, d Deletion) (deleted int, err error) {
@@ -100,7 +100,8 @@ func idsOf(rows []rowName) []uint64 {
 	return ids
 }
 
-// findNames returns the names of those of the rows that are there, and are not another deployment's.
+// findNames returns the names of those of the rows that are there, and are not another
+// deployment's.
 func findNames(
 	ctx context.Context, conn *sqlx.Conn, sql statement, ids []uint64, deployment string,
 ) (found []rowName, err error) {

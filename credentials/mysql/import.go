@@ -31,9 +31,9 @@ const (
 	ImportedKept     Imported = "kept" // what was there
 )
 
-// Import puts an exported credential, sealed with the store's own keys. A grant that was dead, or of
-// which an exchange was interrupted, stays so, and a credential that was disabled stays disabled; so
-// does the one that it replaces. An access token that has expired is left out.
+// Import puts an exported credential, sealed with the store's own keys. A grant that was dead, or
+// of which an exchange was interrupted, stays so, and a credential that was disabled stays
+// disabled; so does the one that it replaces. An access token that has expired is left out.
 //
 // A sealed credential has to open: the error wraps [credentials.ErrSealed] where no key does, and
 // [credentials.ErrOtherDeployment] where the store is of another deployment. Errors are else those

@@ -36,11 +36,11 @@ func (s *Store) Enable(ctx context.Context, ch credentials.Change) error {
 	})
 }
 
-// EndLease ends the lease that stands in the row, live or ended, so that others need not wait for it
-// and for the grace. The outcome of its exchange is unknown from then on, by the name of its holder:
-// the next claim follows the service's Replay, and gives the holder the grace to save. A holder that
-// lives may still present the refresh token; its success is stored unless a later one is, and its
-// failure is not.
+// EndLease ends the lease that stands in the row, live or ended, so that others need not wait for
+// it and for the grace. The outcome of its exchange is unknown from then on, by the name of its
+// holder: the next claim follows the service's Replay, and gives the holder the grace to save. A
+// holder that lives may still present the refresh token; its success is stored unless a later one
+// is, and its failure is not.
 //
 // Errors are those of Disable; one wraps [credentials.ErrNotApplicable] if there is no lease.
 func (s *Store) EndLease(ctx context.Context, ch credentials.Change) error {
@@ -59,8 +59,8 @@ func (s *Store) EndLease(ctx context.Context, ch credentials.Change) error {
 }
 
 // ReviveOne clears the mark of one dead grant, whatever it died of, and has it due at once. With
-// replay, what is known of an interrupted exchange is cleared too: a service's NeverReplay then lets
-// the refresh token be presented again, which a provider may take for reuse.
+// replay, what is known of an interrupted exchange is cleared too: a service's NeverReplay then
+// lets the refresh token be presented again, which a provider may take for reuse.
 //
 // Errors are those of Disable; one wraps [credentials.ErrNotApplicable] if the grant is not dead.
 func (s *Store) ReviveOne(ctx context.Context, ch credentials.Change, replay bool) error {

@@ -9,8 +9,9 @@ import (
 // The statements, all of them. Times are written and compared by the server's clock alone
 // (UTC_TIMESTAMP(6)); durations go in and come out in microseconds. Conditional UPDATEs always
 // change `version` (updateReseal the sealed bytes), so that the number of rows affected is the same
-// whether the host counts found or changed rows. No assignment reads a column assigned before it, so that a statement means the
-// same under MariaDB's SIMULTANEOUS_ASSIGNMENT. The names of bind variables are sqlx's.
+// whether the host counts found or changed rows. No assignment reads a column assigned before it,
+// so that a statement means the same under MariaDB's SIMULTANEOUS_ASSIGNMENT. The names of bind
+// variables are sqlx's.
 
 // account compares the name byte by byte whatever character set the host's connection declares. The
 // name comes in hexadecimal digits: where the connection's set is utf8mb3, MariaDB refuses an emoji
@@ -23,9 +24,9 @@ const (
 // byKey serves from the unique key, so that it reads and locks one row.
 const byKey = "WHERE service_name = :service AND account_name = " + account + "\n"
 
-// byKeys is byKey for many keys, which are sorted by service: one search of the unique key for each.
-// Of the forms that do that on MySQL and MariaDB, this one costs the server least. The index is
-// forced, since MySQL would read all rows of a service to find a third of them.
+// byKeys is byKey for many keys, which are sorted by service: one search of the unique key for
+// each. Of the forms that do that on MySQL and MariaDB, this one costs the server least. The index
+// is forced, since MySQL would read all rows of a service to find a third of them.
 func byKeys(keys []credentials.Key) (condition string, values []any) {
 	text := []byte("FORCE INDEX (service_account)\nWHERE ")
 	values = make([]any, 0, len(keys)+1)
@@ -103,8 +104,9 @@ const selectServices = "SELECT DISTINCT service_name FROM `credentials` ORDER BY
 const selectIDs = "SELECT id FROM `credentials` FORCE INDEX (due)\nWHERE service_name = :service"
 
 // findCondition finds the rows in a condition, and others: [credentials.Credential.Status] decides.
-// A dead grant is never due (updateFail), nor a disabled credential (updateDisable). A lease that has ended was due at its end (updateClaim).
-// A token may have expired though it is not due: its grant was revived (updateRevive).
+// A dead grant is never due (updateFail), nor a disabled credential (updateDisable). A lease that
+// has ended was due at its end (updateClaim). A token may have expired though it is not due: its
+// grant was revived (updateRevive).
 var findCondition = map[credentials.Condition]string{
 	credentials.ConditionDisabled:    "due_at IS NULL AND disabled_by <> ''",
 	credentials.ConditionRefreshing:  "lease_end > UTC_TIMESTAMP(6)",
@@ -218,8 +220,8 @@ SET access_token       = :access_token,
     lease_id           = IF(lease_id = :claim, '', lease_id)
 WHERE id = :row AND (lease_id = :claim OR token_version < :version)`
 
-// updateFail records a failure only if nothing was written since the claim but an operator's mark: a
-// failure never covers a success, and a mark moves lease_version on with version.
+// updateFail records a failure only if nothing was written since the claim but an operator's mark:
+// a failure never covers a success, and a mark moves lease_version on with version.
 const updateFail = "UPDATE `credentials`" + `
 SET failures           = failures + 1,
     refused_at         = IF(:refusals > 1, refused_at, IF(:refusals = 1, UTC_TIMESTAMP(6), NULL)),
@@ -296,9 +298,9 @@ const lockRows = "SELECT id FROM `credentials` FORCE INDEX (PRIMARY)\nWHERE id I
 // updateReseal writes the same secrets sealed anew, all of a row's at once, and only if nothing was
 // written since they were read. version stays, for nothing has changed that anybody waits for. Were
 // it to move on, the failure of an exchange that is under way would miss, and a lease that ended
-// with nothing saved would look overtaken by a success: its interruption would be lost. What version
-// does not show is another resealing, whose newer key must not be covered by an older one: therefore
-// extra has to begin as it did, with the name of its write.
+// with nothing saved would look overtaken by a success: its interruption would be lost. What
+// version does not show is another resealing, whose newer key must not be covered by an older one:
+// therefore extra has to begin as it did, with the name of its write.
 const updateReseal = "UPDATE `credentials`" + `
 SET access_token       = :access_token,
     refresh_token      = :refresh_token,

@@ -49,9 +49,9 @@ WHERE id = :row AND version = :seen AND failure_class = 'dead'`
 // overtaken before stays so.
 const markLease = "lease_version      = IF(version = lease_version, version + 1, lease_version)"
 
-// updateDisable leaves the lease of an exchange that is under way: its holder may have presented the
-// refresh token, and looks at no row before it does. So its success is saved, and its failure is
-// recorded, as ever.
+// updateDisable leaves the lease of an exchange that is under way: its holder may have presented
+// the refresh token, and looks at no row before it does. So its success is saved, and its failure
+// is recorded, as ever.
 const updateDisable = "UPDATE `credentials`" + `
 SET disabled_by        = :by,
     disabled_at        = UTC_TIMESTAMP(6),
@@ -77,9 +77,9 @@ SET disabled_by        = '',
     version            = version + 1
 WHERE id = :row AND version = :seen AND disabled_by <> ''`
 
-// updateEndLease ends the lease that stands in the row, live or ended, as a claim in its place would:
-// the outcome of its exchange is unknown, unless it was overtaken. The holder's success is stored all
-// the same unless a later one is (updateSave); its failure misses.
+// updateEndLease ends the lease that stands in the row, live or ended, as a claim in its place
+// would: the outcome of its exchange is unknown, unless it was overtaken. The holder's success is
+// stored all the same unless a later one is (updateSave); its failure misses.
 const updateEndLease = "UPDATE `credentials`" + `
 SET interrupted_by     = IF(version <= lease_version, lease_holder, interrupted_by),
     interrupted_at     = IF(version <= lease_version, lease_start, interrupted_at),

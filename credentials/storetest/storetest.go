@@ -27,8 +27,8 @@ type Store interface {
 	// [credentials.ErrInvalidKey] or [credentials.ErrInvalidGrant], and then nothing was written.
 	Put(ctx context.Context, key credentials.Key, grant credentials.Grant) error
 
-	// Delete removes a credential, or returns ErrNotFound. A later Put makes a new row. The provider is
-	// not told: see [credentials.Disconnect].
+	// Delete removes a credential, or returns ErrNotFound. A later Put makes a new row. The provider
+	// is not told: see [credentials.Disconnect].
 	Delete(ctx context.Context, key credentials.Key) error
 
 	// Revive clears the marks that a revival asks for, and returns how many: the failure is gone,
