@@ -42,7 +42,6 @@ var codes = map[string]verdict{
 	"refresh_token_reused":      deadToken, // OpenAI
 	"refresh_token_not_found":   deadToken,
 	"token_revoked":             deadToken, // Slack
-	"token_expired":             deadToken, // Slack
 	"account_inactive":          deadToken, // Slack
 	"invalid_code":              deadToken, // Zoho
 
@@ -137,11 +136,12 @@ var late = map[int]string{
 }
 
 // deadPhrase matches a description which says that the refresh token does not work: Atlassian and
-// DeviantArt ("refresh_token is invalid"), X ("Value passed for the token was invalid").
+// DeviantArt ("refresh_token is invalid"), X ("Value passed for the token was invalid"), Exact Online
+// ("The refresh token expired at").
 var deadPhrase = regexp.MustCompile(`(?i)` +
 	`\b(refresh[ _-]?token|value passed for the token)( (that |you )?(provided|passed|supplied|given))? ` +
-	`(is|was|has|has been|is already|was already|has already been) ` +
-	`(invalid|not valid|incorrect|unknown|expired|revoked|used|not found)\b` +
+	`((is|was|has|has been|is already|was already|has already been) ` +
+	`(invalid|not valid|incorrect|unknown|expired|revoked|used|not found)|invalid|expired|revoked|does not exist)\b` +
 	`|\b(invalid|expired|revoked|unknown|unrecognized|incorrect) refresh[ _-]?token\b`)
 
 // overlap matches a description that speaks of requests at the same time (Ory fosite).
