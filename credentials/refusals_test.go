@@ -74,6 +74,29 @@ func TestRefusalsOfADay(t *testing.T) {
 	}
 }
 
+// While the token lives no refusal that nobody knows ends the grant, however long it lasts, and the
+// tries grow few.
+func TestRefusalsWhileTheTokenLives(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.provider.Lifetime = 72 * time.Hour
+		w.seed(alice)
+		w.provider.script = func(ctx context.Context, in credentials.RefreshInput, n int) (credentials.Grant, error) {
+			if n == 1 {
+				return w.provider.exchange(in)
+			}
+			return turns(puzzled("computer_says_no"))(ctx, in, n)
+		}
+		p := w.start("P", func(s *setup) { s.service.KeepAlive = time.Hour })
+		defer p.keeps()()
+		w.reaches(48 * time.Hour)
+		p.ask(alice).is("access-alice-1")
+		f, n := w.row(alice).Failure, len(w.provider.record())
+		if f.Class != credentials.ClassTransient || f.Refusals != n-1 || n < 20 || n > 120 {
+			w.Errorf("after %d presentations the row says %s, %d refusals", n, f.Class, f.Refusals)
+		}
+	})
+}
+
 // An end that the provider has not confirmed says so, is no earlier than 6 hours after the first
 // refusal and the token's end, and is taken back by Revive, without a new grant.
 func TestUnconfirmedDeath(t *testing.T) {
