@@ -1,6 +1,7 @@
 package providers_test
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -224,5 +225,39 @@ func TestPresetsRefusals(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A keeper and a caller a minute, for the life of three tokens or a day: no caller gets an error or a
+// token that has ended, and no presentation is too early or needless.
+func TestPresetsAreKept(t *testing.T) {
+	for _, preset := range providers.All() {
+		t.Run(preset.Name, func(t *testing.T) {
+			play(t, preset, func(p *played) {
+				keeper, err := credentials.NewKeeper(p.Manager, nil)
+				if err != nil {
+					p.Fatal(err)
+				}
+				length := min(3*p.lifetime(), 24*time.Hour)
+				ctx, cancel := context.WithTimeout(p.Context(), length)
+				defer cancel()
+				kept := make(chan error)
+				go func() { kept <- keeper.Run(ctx) }()
+				for range length / time.Minute {
+					p.token()
+					time.Sleep(time.Minute)
+				}
+				if err := <-kept; !errors.Is(err, context.DeadlineExceeded) {
+					p.Errorf("Run: %v", err)
+				}
+
+				// Each token is kept for four fifths of its life at least.
+				all := p.endpoint.Presentations()
+				if got, most := len(all), int(length/(p.lifetime()*4/5))+1; got > most {
+					p.Errorf("%d presentations, want at most %d", got, most)
+				}
+				p.presented(len(all))
+			})
+		})
 	}
 }
