@@ -28,6 +28,7 @@ import (
 	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
 	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
 	"github.com/latchkey-go/latchkey/credentials/otelcredentials"
+	"github.com/latchkey-go/latchkey/internal/testkit"
 	"github.com/latchkey-go/latchkey/internal/testkit/leak"
 )
 
@@ -199,6 +200,7 @@ func TestInvariant14SilentEverywhere(t *testing.T) {
 		c.ask(m, nil, credentials.Key{Service: "once", Account: "success"})
 		execute(t, db, "DROP TRIGGER quote_new_tokens")
 		c.mistakes(store)
+		c.seals(db)
 		c.clients(m)
 		execute(t, db, "RENAME TABLE credentials TO gone")
 		c.ask(m, nil, credentials.Key{Service: "never", Account: "extras"})
@@ -273,6 +275,32 @@ func (c *collector) mistakes(store *latchkey.Store) {
 	away := newStore(c, openFor(c, config))
 	ctx := within(c, 100*time.Millisecond)
 	c.add(away.Check(ctx), errOf(away.Get(ctx, alice)), away.Put(ctx, alice, refreshToken(mark)))
+}
+
+// loudAEAD quotes what it seals in its errors, or in a panic.
+type loudAEAD struct{ panics bool }
+
+func (a loudAEAD) Encrypt(plaintext, _ []byte) ([]byte, error) {
+	if a.panics {
+		panic(string(plaintext))
+	}
+	return nil, fmt.Errorf("cannot seal %s", plaintext)
+}
+
+func (a loudAEAD) Decrypt(ciphertext, data []byte) ([]byte, error) {
+	return a.Encrypt(ciphertext, data)
+}
+
+// seals keeps the errors of a host's AEAD, and those of rows that do not open.
+func (c *collector) seals(db *sql.DB) {
+	for _, aead := range []latchkey.AEAD{loudAEAD{}, loudAEAD{panics: true}, testkit.NewKeyring(1), testkit.NewKeyring(2)} {
+		store, err := latchkey.NewStore(db, &latchkey.Options{AEAD: aead, RequireSealed: true,
+			Logger: slog.New(slog.NewJSONHandler(c, nil))})
+		must(c, err)
+		_, reseal := store.Reseal(bounded(c), latchkey.Reseal{})
+		c.add(store.Check(bounded(c)), errOf(store.Get(bounded(c), alice)), reseal,
+			store.Put(bounded(c), alice, credentials.Grant{AccessToken: secret("sealed"), RefreshToken: secret("sealed")}))
+	}
 }
 
 // clients keeps what HTTP clients that carry a token get from an API that repeats it, and from one
