@@ -7,8 +7,8 @@ import (
 
 const day = 24 * time.Hour
 
-// Pages that state facts of several providers: endpoints of golang.org/x/oauth2, and the integrations
-// of Nango, which are in use.
+// Pages that state facts of several providers: endpoints of golang.org/x/oauth2, and the
+// integrations of Nango, which are in use.
 const (
 	xOAuth2 = "https://github.com/golang/oauth2/blob/master/endpoints/endpoints.go"
 	nango   = "https://github.com/NangoHQ/nango/blob/master/packages/providers/providers.yaml"

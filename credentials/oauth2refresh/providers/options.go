@@ -10,8 +10,8 @@ import (
 	"github.com/latchkey-go/latchkey/credentials/oauth2refresh"
 )
 
-// Options returns those of the provider, for a refresher of one's own. Error codes that the refresher
-// knows are left to it, as it knows when to doubt them. There is no RevocationURL where
+// Options returns those of the provider, for a refresher of one's own. Error codes that the
+// refresher knows are left to it, as it knows when to doubt them. There is no RevocationURL where
 // [Provider.Endpoint] reports a mistake.
 func (p Provider) Options() oauth2refresh.Options {
 	var options oauth2refresh.Options

@@ -108,7 +108,8 @@ func (p *played) addressed(r *http.Request, endpoint oauth2.Endpoint) {
 	}
 }
 
-// redirected checks that a request, whose form was read, has a redirect_uri where the preset says so.
+// redirected checks that a request, whose form was read, has a redirect_uri where the preset says
+// so.
 func (p *played) redirected(r *http.Request) {
 	p.Helper()
 	want := ""
@@ -228,8 +229,8 @@ func TestPresetsRefusals(t *testing.T) {
 	}
 }
 
-// A keeper and a caller a minute, for the life of three tokens or a day: no caller gets an error or a
-// token that has ended, and no presentation is too early or needless.
+// A keeper and a caller a minute, for the life of three tokens or a day: no caller gets an error or
+// a token that has ended, and no presentation is too early or needless.
 func TestPresetsAreKept(t *testing.T) {
 	for _, preset := range providers.All() {
 		t.Run(preset.Name, func(t *testing.T) {

@@ -72,8 +72,8 @@ func (p Provider) At(place string) Provider {
 	return p
 }
 
-// placeholder matches the one of a token URL, and a place is a part of a host's or tenant's name, or
-// a host with a port.
+// placeholder matches the one of a token URL, and validPlace a part of a host's or tenant's name,
+// or a host with a port.
 var (
 	placeholder = regexp.MustCompile(`\{[a-z]+\}`)
 	validPlace  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
