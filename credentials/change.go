@@ -13,8 +13,8 @@ var ErrNotApplicable = errors.New("the change does not fit the credential")
 type Change struct {
 	Key Key
 
-	// By says for people who makes the change: at most 255 printable ASCII characters. A change that
-	// leaves a mark needs it.
+	// By says for people who makes the change: at most 255 printable ASCII characters. A change
+	// that leaves a mark needs it.
 	By string
 
 	// Row and Version are those of the credential as the operator saw it. A credential that has

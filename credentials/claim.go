@@ -114,8 +114,9 @@ func (c Credential) Claimed(claim Claim) Credential {
 	return c
 }
 
-// awaitsHolder reports whether an exchange was interrupted and nothing was presented since: the lease
-// that took its holder's place was given up, or will be, and the holder has not had the grace yet.
+// awaitsHolder reports whether an exchange was interrupted and nothing was presented since: the
+// lease that took its holder's place was given up, or will be, and the holder has not had the grace
+// yet.
 func (c Credential) awaitsHolder() bool {
 	return c.Interrupted.By != "" && (c.Failure.Class == "" || c.Interrupted.Ago < c.Failure.Ago)
 }
@@ -134,8 +135,8 @@ func (c Credential) overtaken() bool { return c.Version > c.Lease.Version }
 
 // Fence identifies the claim that a result belongs to: the row, the claim's id and the row's
 // version at the claim (the fencing version). The version alone would not do, since versions repeat
-// when a fail-over forgets a claim. The key decides nothing; a store that seals tokens binds them to
-// it.
+// when a fail-over forgets a claim. The key decides nothing; a store that seals tokens binds them
+// to it.
 type Fence struct {
 	Key     Key
 	Row     uint64

@@ -45,8 +45,8 @@ type Credential struct {
 	// that exchange's request when the success is stored, and revoke the grant for it afterwards.
 	Survived Interruption
 
-	// Disabled is an operator's mark: nobody gets the token, and no claim is made. Every write keeps
-	// it but the one that enables the credential.
+	// Disabled is an operator's mark: nobody gets the token, and no claim is made. Every write
+	// keeps it but the one that enables the credential.
 	Disabled Mark
 }
 

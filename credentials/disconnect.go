@@ -18,17 +18,17 @@ type Disconnectable interface {
 // disconnectPause is the time between two looks at a credential whose exchange is under way.
 const disconnectPause = 200 * time.Millisecond
 
-// Disconnect removes a credential for good, as when a person disconnects the account, and returns the
-// refresh token that it had last, zero if it had none. The caller has the provider revoke that one
-// afterwards (RFC 7009, oauth2refresh.Refresher.Revoke), so that a provider that does not answer is
-// never in the way of the deletion.
+// Disconnect removes a credential for good, as when a person disconnects the account, and returns
+// the refresh token that it had last, zero if it had none. The caller has the provider revoke that
+// one afterwards (RFC 7009, oauth2refresh.Refresher.Revoke), so that a provider that does not
+// answer is never in the way of the deletion.
 //
 // The credential is disabled first: nobody gets its token, and no exchange begins any more. An
 // exchange that is under way is awaited for that long at most, or until its lease ends, so that its
-// result is the one that is returned; a lease's length is a good choice. The result of a holder that
-// comes back later still is dropped, and with it the chance to revoke that one; many providers end
-// it with the token before it. Where ctx ends or the store fails, the credential stays disabled, and
-// Disconnect may be called again.
+// result is the one that is returned; a lease's length is a good choice. The result of a holder
+// that comes back later still is dropped, and with it the chance to revoke that one; many providers
+// end it with the token before it. Where ctx ends or the store fails, the credential stays
+// disabled, and Disconnect may be called again.
 //
 // ch.By is needed. ch.Row and ch.Version, where they are set, are those of the credential that is
 // disabled.

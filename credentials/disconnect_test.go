@@ -36,8 +36,8 @@ func (w *world) gone() {
 	}
 }
 
-// Disconnect returns the refresh token that is to be revoked: the one in the row, or the one that an
-// exchange under way brings.
+// Disconnect returns the refresh token that is to be revoked: the one in the row, or the one that
+// an exchange under way brings.
 func TestDisconnect(t *testing.T) {
 	for name, underWay := range map[string]bool{"at rest": false, "an exchange is under way": true} {
 		inWorldOf(t, name, func(w *world) {
@@ -64,8 +64,8 @@ func TestDisconnect(t *testing.T) {
 	}
 }
 
-// An exchange that does not end, or a store that fails, holds the deletion up for no longer than the
-// wait, or leaves the credential disabled.
+// An exchange that does not end, or a store that fails, holds the deletion up for no longer than
+// the wait, or leaves the credential disabled.
 func TestDisconnectIsBounded(t *testing.T) {
 	inWorldOf(t, "the exchange hangs", func(w *world) {
 		w.seed(alice)

@@ -129,10 +129,10 @@
 //
 // # Watched
 //
-// [Options].Observer is told when an exchange begins and ends, when callers have waited for one, and
-// when the store does not answer any more and answers again; [Manager.Stats] has the figures, and
-// the log a line for each exchange. Each exchange is told of by the process that makes it, so what
-// all processes are told adds up: a grant that died is counted once.
+// [Options].Observer is told when an exchange begins and ends, when callers have waited for one,
+// and when the store does not answer any more and answers again; [Manager.Stats] has the figures,
+// and the log a line for each exchange. Each exchange is told of by the process that makes it, so
+// what all processes are told adds up: a grant that died is counted once.
 //
 // # When things fail
 //
@@ -217,10 +217,9 @@
 //
 // # Two audiences
 //
-// Callers need the manager, its sources, the keeper, services and their refreshers, options, errors,
-// the status of a credential, the observer and the figures (files key, secret, token, errors, status,
-// service, observer, stats, options, source, manager, keeper).
-// Authors of a store need besides the row and the contract: [Credential], [Claim], [Store] and the
-// types beside them (files credential, claim, store); package storetest has the contract as a test
-// suite.
+// Callers need the manager, its sources, the keeper, services and their refreshers, options,
+// errors, the status of a credential, the observer and the figures (files key, secret, token,
+// errors, status, service, observer, stats, options, source, manager, keeper). Authors of a store
+// need besides the row and the contract: [Credential], [Claim], [Store] and the types beside them
+// (files credential, claim, store); package storetest has the contract as a test suite.
 package credentials

@@ -81,15 +81,15 @@ const (
 	ClassUnknown Class = "unknown"
 )
 
-// Codes of dead grants that the provider did not declare dead. With the first two a service's policy
-// is [NeverReplay], and the outcome of an exchange is not known.
+// Codes of dead grants that the provider did not declare dead. With the first two a service's
+// policy is [NeverReplay], and the outcome of an exchange is not known.
 const (
 	CodeInterrupted = "interrupted"     // the exchange's holder did not come back
 	CodeUnknown     = "outcome_unknown" // the answer was lost, late or unreadable
 
-	// CodeUnconfirmed: the provider refused for hours, for a reason that nobody knows, and the token
-	// has expired. Nothing is presented any more. The grant may be alive: a store's Revive takes the
-	// mark off, and no person need authorize again.
+	// CodeUnconfirmed: the provider refused for hours, for a reason that nobody knows, and the
+	// token has expired. Nothing is presented any more. The grant may be alive: a store's Revive
+	// takes the mark off, and no person need authorize again.
 	CodeUnconfirmed = "unconfirmed"
 )
 

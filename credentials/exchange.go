@@ -69,7 +69,7 @@ func (x *exchange) run(ctx context.Context) (r result) {
 	case slept(c.asked):
 		return x.giveUp(ctx, errors.New("the host slept after the claim"))
 	case c.Disabled.By != "":
-		// The reply to the claim was lost, and the credential was disabled before the claim was found.
+		// The claim's reply was lost, and the credential was disabled before the claim was found.
 		return x.stepBack(ctx)
 	case c.overtaken():
 		// The reply to the claim was lost, and before the claim was found an earlier holder's
@@ -174,8 +174,8 @@ func (x *exchange) renewal(a *answer) Renewal {
 	}
 }
 
-// handedOutAgain reports whether the answer is the present token, which ends when it did: Marketo and
-// WSO2 replace a token when it has expired. An exchange before its end brings nothing.
+// handedOutAgain reports whether the answer is the present token, which ends when it did: Marketo
+// and WSO2 replace a token when it has expired. An exchange before its end brings nothing.
 func (x *exchange) handedOutAgain(a *answer, lifetime time.Duration) bool {
 	if c := x.claimed; c.ExpiresIn != Never && a.grant.AccessToken.Equal(c.AccessToken) {
 		moved := a.sent.add(a.took).add(lifetime).sub(c.at.add(c.ExpiresIn))

@@ -53,8 +53,8 @@ func TestClaimsJoin(t *testing.T) {
 	})
 }
 
-// A row that somebody has locked is passed over by a claim of many, and is claimed alone in the end.
-// The others do not wait for it.
+// A row that somebody has locked is passed over by a claim of many, and is claimed alone in the
+// end. The others do not wait for it.
 func TestLockedRowIsPassedOver(t *testing.T) {
 	inWorld(t, func(w *world) {
 		keys := w.seeds(5)

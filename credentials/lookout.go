@@ -10,11 +10,11 @@ import (
 )
 
 // lookout looks at the rows of the tokens that a process holds and uses, each at least once in
-// [Options].Recheck, so that a token which was replaced, invalidated or deleted elsewhere is noticed
-// and no caller waits for a look. The rows are divided into parts, which come up one after the
-// other. The versions of a part's rows are read in one statement, on one connection, and a row is
-// read again only if it has moved. So the number of statements depends on Recheck, and not on how
-// many tokens the process holds.
+// [Options].Recheck, so that a token which was replaced, invalidated or deleted elsewhere is
+// noticed and no caller waits for a look. The rows are divided into parts, which come up one after
+// the other. The versions of a part's rows are read in one statement, on one connection, and a row
+// is read again only if it has moved. So the number of statements depends on Recheck, and not on
+// how many tokens the process holds.
 type lookout struct {
 	*engine
 

@@ -71,9 +71,10 @@ func (m *Manager) Token(ctx context.Context, key Key) (Token, error) {
 // the present one is not, it is renewed early, once for all processes; callers of Token get the
 // present one meanwhile, and also if the renewal fails.
 //
-// Errors are those of Invalidate, and one more: [ErrShortLived] where the present token did not live
-// that long when an exchange brought it, so that another exchange would not help, or where the next
-// token does not. One call causes one exchange at most. A life of zero or less is that of Token.
+// Errors are those of Invalidate, and one more: [ErrShortLived] where the present token did not
+// live that long when an exchange brought it, so that another exchange would not help, or where the
+// next token does not. One call causes one exchange at most. A life of zero or less is that of
+// Token.
 func (m *Manager) TokenFor(ctx context.Context, key Key, life time.Duration) (Token, error) {
 	source, err := m.Source(key)
 	if err != nil {
@@ -99,18 +100,18 @@ func (m *Manager) Invalidate(ctx context.Context, key Key, turnedDown Token) (To
 	return source.Invalidate(ctx, turnedDown)
 }
 
-// Report is Invalidate that does not wait: for a program that hands the API's 401 on, or has nothing
-// to send again. It returns at once, and one exchange follows in the background under the rules of
-// Invalidate; callers of Token wait for that exchange. A failure is logged. A key that is not valid,
-// or a manager that was closed, makes Report do nothing.
+// Report is Invalidate that does not wait: for a program that hands the API's 401 on, or has
+// nothing to send again. It returns at once, and one exchange follows in the background under the
+// rules of Invalidate; callers of Token wait for that exchange. A failure is logged. A key that is
+// not valid, or a manager that was closed, makes Report do nothing.
 func (m *Manager) Report(ctx context.Context, key Key, turnedDown Token) {
 	if source, err := m.Source(key); err == nil {
 		source.Report(ctx, turnedDown)
 	}
 }
 
-// Status returns how the credential stands in the store now, whatever this process has in its cache.
-// Nothing is renewed, and the credential's service need not be known.
+// Status returns how the credential stands in the store now, whatever this process has in its
+// cache. Nothing is renewed, and the credential's service need not be known.
 //
 // Errors: ctx's own; [ErrInvalidKey], [ErrNotFound], [ErrUnavailable], [ErrSchema], [ErrClosed].
 func (m *Manager) Status(ctx context.Context, key Key) (Status, error) {

@@ -217,8 +217,8 @@ func TestExtrasThatDoNotFit(t *testing.T) {
 	})
 }
 
-// Entries that belong to one token go with it; the others stay until the provider sends new ones, so
-// that a scope which was narrowed stays narrowed.
+// Entries that belong to one token go with it; the others stay until the provider sends new ones,
+// so that a scope which was narrowed stays narrowed.
 func TestExtrasOfOneToken(t *testing.T) {
 	inWorld(t, func(w *world) {
 		answers := []map[string]string{

@@ -58,10 +58,10 @@ const (
 	// interrupted exchange. The default.
 	ReplayOnce Replay = iota
 
-	// ReplayTwice is ReplayOnce for providers that refuse a refresh token while another request with
-	// it is under way, as Salesforce does, and that revoke nothing on reuse: a provider that calls
-	// the grant dead after an interrupted exchange is asked once more, a minute later, before it is
-	// believed. Callers get a [*RefreshError] of ClassTransient meanwhile.
+	// ReplayTwice is ReplayOnce for providers that refuse a refresh token while another request
+	// with it is under way, as Salesforce does, and that revoke nothing on reuse: a provider that
+	// calls the grant dead after an interrupted exchange is asked once more, a minute later, before
+	// it is believed. Callers get a [*RefreshError] of ClassTransient meanwhile.
 	ReplayTwice
 
 	// NeverReplay gives the grant up: the credential asks for a new authorization and says why.
@@ -78,9 +78,9 @@ type Service struct {
 	// Refresher calls the provider. It must be set.
 	Refresher Refresher
 
-	// ClientCredentials says that Refresher presents the program's own credentials (RFC 6749 section
-	// 4.4), so that nobody authorizes: a credential that is not in the store is made there when its
-	// token is first asked for. False: [ErrNotFound] then, as a grant has to be put first.
+	// ClientCredentials says that Refresher presents the program's own credentials (RFC 6749
+	// section 4.4), so that nobody authorizes: a credential that is not in the store is made there
+	// when its token is first asked for. False: [ErrNotFound] then, as a grant has to be put first.
 	ClientCredentials bool
 
 	// Replay is the policy after an unknown outcome. Zero: ReplayOnce.
@@ -90,9 +90,9 @@ type Service struct {
 	// has it documented instead). Zero: it is kept until it is rejected.
 	DefaultLifetime time.Duration
 
-	// MaxLifetime is the longest that a token is taken to live, whatever the provider says or leaves
-	// out: a bound for providers that name a lifetime in milliseconds, or one that is not kept.
-	// Zero: none.
+	// MaxLifetime is the longest that a token is taken to live, whatever the provider says or
+	// leaves out: a bound for providers that name a lifetime in milliseconds, or one that is not
+	// kept. Zero: none.
 	MaxLifetime time.Duration
 
 	// RefreshAhead is how long before its expiration a token is due for renewal, while callers

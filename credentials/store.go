@@ -33,9 +33,9 @@ type Store interface {
 	// Get returns the credential as it is committed now, or ErrNotFound. It waits for no row lock.
 	Get(ctx context.Context, key Key) (Credential, error)
 
-	// GetAll reads each of these credentials as Get does, at one moment or a few. The answer has one
-	// Found per key, in the order of keys; a key may come twice. The error of the call itself is
-	// never about a single key. It waits for no row lock.
+	// GetAll reads each of these credentials as Get does, at one moment or a few. The answer has
+	// one Found per key, in the order of keys; a key may come twice. The error of the call itself
+	// is never about a single key. It waits for no row lock.
 	GetAll(ctx context.Context, keys []Key) ([]Found, error)
 
 	// Versions returns the present version of each of these rows. A row that is gone is absent from
@@ -61,13 +61,13 @@ type Store interface {
 
 	// ClaimAll makes the claim on each of these credentials, as Claim does, under the one ID, and
 	// returns one Found per key, in the order of keys, which are different. The claim is used as
-	// [Claim.Shared] returns it. A repeated call with the same ID finds the claims that it made, and
-	// makes those that it had not made.
+	// [Claim.Shared] returns it. A repeated call with the same ID finds the claims that it made,
+	// and makes those that it had not made.
 	//
-	// ClaimAll waits for no row. Where another transaction has a row's lock, nothing is written, and
-	// the Found is the credential as it is committed if that is in no state to be claimed; otherwise
-	// its Err wraps ErrRowLocked. The error of the call itself is never about a single key; after
-	// it, any of the claims may have been made.
+	// ClaimAll waits for no row. Where another transaction has a row's lock, nothing is written,
+	// and the Found is the credential as it is committed if that is in no state to be claimed;
+	// otherwise its Err wraps ErrRowLocked. The error of the call itself is never about a single
+	// key; after it, any of the claims may have been made.
 	ClaimAll(ctx context.Context, keys []Key, claim Claim) ([]Found, error)
 
 	// Save stores the result of a successful exchange and gives up the lease, if that is still the

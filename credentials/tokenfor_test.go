@@ -63,8 +63,8 @@ func TestTokenForTooLong(t *testing.T) {
 	})
 }
 
-// A token may have lived as long as that when the provider sent it, and live shorter when callers get
-// it. One exchange finds that out, and none follows.
+// A token may have lived as long as that when the provider sent it, and live shorter when callers
+// get it. One exchange finds that out, and none follows.
 func TestTokenForAsLongAsATokenLives(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice)

@@ -150,8 +150,8 @@ func TestMigrateAfterAVersionTableWithoutRows(t *testing.T) {
 	})
 }
 
-// TestMigrateFindsWhatIsGone: the version table says that all is applied, and the table, or a column,
-// is gone. Nobody is told that all is well, and Down and Up mend it.
+// TestMigrateFindsWhatIsGone: the version table says that all is applied, and the table, or a
+// column, is gone. Nobody is told that all is well, and Down and Up mend it.
 func TestMigrateFindsWhatIsGone(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		db := s.open(t, s.database(t), "")

@@ -81,9 +81,9 @@ func counts(t testing.TB, store *latchkey.Store, want latchkey.KeyCount, others 
 	}
 }
 
-// TestResealBesideTraffic: rows are claimed, saved and put while they are sealed anew, several times
-// over. No call fails, no save is superseded, every row has the last token that was written, and
-// none needs the old key.
+// TestResealBesideTraffic: rows are claimed, saved and put while they are sealed anew, several
+// times over. No call fails, no save is superseded, every row has the last token that was written,
+// and none needs the old key.
 func TestResealBesideTraffic(t *testing.T) {
 	const writers, rows = 4, 10
 	onServers(t, func(t *testing.T, s *server) {

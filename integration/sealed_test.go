@@ -18,7 +18,8 @@ import (
 var production = latchkey.Options{AEAD: testkit.NewKeyring(1), Deployment: "production"}
 
 // tampering is a way to change the row of one account, alice, behind the store's back. Its SQL is
-// what follows SET; ?1, ?2 and ?3 stand for the values of alice's three columns before the last put.
+// what follows SET; ?1, ?2 and ?3 stand for the values of alice's three columns before the last
+// put.
 type tampering struct {
 	name string
 	set  string

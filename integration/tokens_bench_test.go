@@ -17,9 +17,9 @@ import (
 
 // BenchmarkTokens is one process that serves LATCHKEY_BENCH_TOKENS credentials, on a pool of 20
 // connections: their first reads by 200 callers, then each in use about twice a second for
-// LATCHKEY_BENCH_SECONDS, then the same after an outage of the store of that length. The metrics are
-// statements per thousand first reads, the most statements of a second, and the longest wait of a
-// caller, in ms.
+// LATCHKEY_BENCH_SECONDS, then the same after an outage of the store of that length. The metrics
+// are statements per thousand first reads, the most statements of a second, and the longest wait of
+// a caller, in ms.
 func BenchmarkTokens(b *testing.B) {
 	n := benchNumber(b, "TOKENS", 20_000)
 	long := time.Duration(benchNumber(b, "SECONDS", 60)) * time.Second

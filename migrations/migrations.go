@@ -40,8 +40,8 @@ var (
 	// ErrForeign says that latchkey did not make the table of that name.
 	ErrForeign = errors.New("the table is another program's; choose another name")
 
-	// ErrIncomplete says that the migrations were applied, and that the table, or a column of it, is
-	// gone since.
+	// ErrIncomplete says that the migrations were applied, and that the table, or a column of it,
+	// is gone since.
 	ErrIncomplete = errors.New("all migrations were applied, but what they made is not there; restore it, " +
 		"or take the migrations back (Down) and apply them again, which makes an empty table")
 )
@@ -116,7 +116,8 @@ type Migration struct {
 
 // Status lists the migrations that this version knows, and which of them are applied. Status writes
 // nothing, and needs no more than SELECT. Where all are applied, Status looks whether the table is
-// there (see [ErrIncomplete]). (Goose's own status reads a time, and so needs parseTime in the host's DSN.)
+// there (see [ErrIncomplete]). (Goose's own status reads a time, and so needs parseTime in the
+// host's DSN.)
 func Status(ctx context.Context, db *sql.DB, opts *Options) ([]Migration, error) {
 	s, err := open(db, opts)
 	if err != nil {

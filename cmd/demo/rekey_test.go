@@ -72,7 +72,8 @@ func TestRekey(t *testing.T) {
 	fields{"ok": true}.in(t, ok(t, "", with("rekey")...))
 }
 
-// TestKeyRetireWithoutServer: nobody can say that a key is not needed, unless --force takes that on.
+// TestKeyRetireWithoutServer: without the table nobody knows whether a key is needed; --force does
+// not ask.
 func TestKeyRetireWithoutServer(t *testing.T) {
 	useNoServer(t, "1")
 	name, first := newKeysetFile(t)

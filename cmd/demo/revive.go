@@ -80,8 +80,8 @@ func runRevive(ctx context.Context, cmd *cli.Command) error {
 	}.run(ctx, cmd)
 }
 
-// mayBeUsedUp reports whether a grant with that code was given up by a policy, and not declared dead
-// by its provider.
+// mayBeUsedUp reports whether a grant with that code was given up by a policy, and not declared
+// dead by its provider.
 func mayBeUsedUp(code string) bool {
 	return code == credentials.CodeInterrupted || code == credentials.CodeUnknown
 }

@@ -73,8 +73,8 @@ func (r *revocation) remove(ctx context.Context, store *mysql.Store, ch credenti
 	return err
 }
 
-// tell has the provider revoke the token of the credential that was deleted. A provider that does not
-// answer changes nothing about the deletion.
+// tell has the provider revoke the token of the credential that was deleted. A provider that does
+// not answer changes nothing about the deletion.
 func (r *revocation) tell(ctx context.Context, cmd *cli.Command, key credentials.Key) error {
 	if !r.deleted {
 		return nil

@@ -59,7 +59,7 @@ func TestExportAndImportSealed(t *testing.T) {
 	fields{"replaced": 2.0}.in(t, ok(t, "", with("import", "--from", file, "--replace")...))
 	fields{"refresh_token": "SECRET-2"}.in(t, ok(t, "", with("get", "xero", "alice", "--reveal")...))
 
-	// Other keys, no keys, another deployment: each line is refused by name, and nothing is written.
+	// Other keys, no keys, another deployment: each line is refused by name and not written.
 	useServer(t, "imported")
 	ok(t, "", "migrate", "up")
 	others, _ := newKeysetFile(t)

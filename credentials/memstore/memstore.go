@@ -103,7 +103,8 @@ func (s *Store) put(ctx context.Context, key credentials.Key, grant credentials.
 }
 
 // Delete removes the credential; a later Put makes a new row. The error wraps
-// [credentials.ErrNotFound] if there is none. The provider is not told: see [credentials.Disconnect].
+// [credentials.ErrNotFound] if there is none. The provider is not told: see
+// [credentials.Disconnect].
 func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
 	return s.under(ctx, key, s.remove)
 }

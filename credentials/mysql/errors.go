@@ -182,8 +182,8 @@ var lastingDriverErrors = []error{
 	mysql.ErrUnknownPlugin, mysql.ErrOldProtocol, mysql.ErrPktTooLarge,
 }
 
-// unverified reports whether the server's certificate was not verified. The certificate may be about
-// to be replaced, so that the error may pass, but not within the call.
+// unverified reports whether the server's certificate was not verified. The certificate may be
+// about to be replaced, so that the error may pass, but not within the call.
 func unverified(err error) bool {
 	var certificate *tls.CertificateVerificationError
 	return errors.As(err, &certificate)

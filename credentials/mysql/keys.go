@@ -39,8 +39,8 @@ func (c KeyCount) Others() int {
 // countPage is how many rows one statement of CountKeys reads: the beginnings of their values.
 const countPage = 5000
 
-// CountKeys counts the rows by the keys that they need, in pages, without a lock and without a key. A
-// key that no row needs may be retired, if no process seals with it any more.
+// CountKeys counts the rows by the keys that they need, in pages, without a lock and without a key.
+// A key that no row needs may be retired, if no process seals with it any more.
 func (s *Store) CountKeys(ctx context.Context) (count KeyCount, err error) {
 	count.Keys = make(map[uint32]int)
 	named := true

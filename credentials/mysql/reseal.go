@@ -71,14 +71,14 @@ type Resealed struct {
 	Foreign int
 }
 
-// Reseal seals, with the AEAD's primary key, the rows that are plain or sealed with another key, and
-// writes the store's deployment into the rows that have none. Services go on meanwhile: a row is
-// written only if nobody wrote it since it was read, in one UPDATE of all its values.
+// Reseal seals, with the AEAD's primary key, the rows that are plain or sealed with another key,
+// and writes the store's deployment into the rows that have none. Services go on meanwhile: a row
+// is written only if nobody wrote it since it was read, in one UPDATE of all its values.
 // [Store.CountKeys] tells afterwards whether an old key is still needed. A store with RequireSealed
 // does not seal plain rows: nobody knows where they come from.
 //
-// Before a new key becomes primary anywhere, every process has to have it. An AEAD whose ciphertexts
-// do not begin as Tink's names no key, so that every row is sealed anew.
+// Before a new key becomes primary anywhere, every process has to have it. An AEAD whose
+// ciphertexts do not begin as Tink's names no key, so that every row is sealed anew.
 //
 // After an error, or when ctx has ended, the counts are those of the batches that were finished.
 func (s *Store) Reseal(ctx context.Context, r Reseal) (Resealed, error) {
@@ -218,7 +218,7 @@ func (r *resealing) sort(page []row, counts *Resealed) (needy []resealed, err er
 			counts.Left++
 			continue
 		}
-		// Rows that are current are opened as well: whoever re-seals learns of all that do not open.
+		// Current rows are opened as well, so that all rows that do not open are named.
 		plain, err := sealer.open(found.key(), found.Deployment, found.secrets())
 		if err == nil && r.isCurrent(found) {
 			counts.Current++

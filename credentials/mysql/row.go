@@ -85,8 +85,8 @@ var selectRow = func() string {
 	return "SELECT " + strings.Join(list, ",\n       ") + "\nFROM `credentials`\n"
 }()
 
-// withoutSecrets has a SELECT of all columns read no secret. A text stands for the access token where
-// there is one; only a row that is larger than half a page has its token read for that.
+// withoutSecrets has a SELECT of all columns read no secret. A text stands for the access token
+// where there is one; only a row that is larger than half a page has its token read for that.
 var withoutSecrets = strings.NewReplacer(
 	"`access_token`", "IF(`access_token` = '', '', 'x')", "`refresh_token`", "''", "`extra`", "'{}'",
 )
@@ -214,8 +214,8 @@ func (r row) credential() (credentials.Credential, error) {
 	return c, nil
 }
 
-// grantArgs are the bind variables that a grant fills, in a save and in a put. The secrets are sealed
-// here, before a connection or a lock is held.
+// grantArgs are the bind variables that a grant fills, in a save and in a put. The secrets are
+// sealed here, before a connection or a lock is held.
 func (s *Store) grantArgs(
 	key credentials.Key, g credentials.Grant, lifetime, refreshLifetime, dueIn time.Duration,
 ) (map[string]any, error) {

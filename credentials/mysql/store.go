@@ -63,9 +63,9 @@ type Options struct {
 	RequireSealed bool
 
 	// Deployment names this installation among copies of its table, such as "production": up to 64
-	// printable ASCII characters without spaces. The name is kept in each row that is written. A row with another
-	// name gives [credentials.ErrOtherDeployment] and is not written; one without a name is
-	// everybody's. All processes of an installation have the same name. Empty: none.
+	// printable ASCII characters without spaces. The name is kept in each row that is written. A
+	// row with another name gives [credentials.ErrOtherDeployment] and is not written; one without
+	// a name is everybody's. All processes of an installation have the same name. Empty: none.
 	Deployment string
 
 	// Logger is told of what no caller is told. Nil: slog.Default().

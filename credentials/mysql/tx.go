@@ -119,12 +119,12 @@ func (s *Store) attempt(ctx context.Context, conn *sqlx.Conn, of scope, f func(*
 // A row that is found by a unique key is locked alone, whatever the session's isolation level is.
 // Only a search that finds no row locks the gap where the row would be, under REPEATABLE READ, and
 // MariaDB the gap before a row that it finds by a secondary key. That delays new rows in the gap
-// until the transaction ends, which it does at once, and can make no deadlock, since the transaction
-// makes no row. A transaction that may make one, scans an index or looks many keys up, which may be
-// absent, locks no gap under READ COMMITTED.
+// until the transaction ends, which it does at once, and can make no deadlock, since the
+// transaction makes no row. A transaction that may make one, scans an index or looks many keys up,
+// which may be absent, locks no gap under READ COMMITTED.
 //
-// A server that logs statements refuses what is written under READ COMMITTED, also where that is the
-// session's level.
+// A server that logs statements refuses what is written under READ COMMITTED, also where that is
+// the session's level.
 func opening(of scope, logsStatements bool) []string {
 	switch {
 	case logsStatements && of != manyRows:

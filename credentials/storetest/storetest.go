@@ -27,8 +27,8 @@ type Store interface {
 	// [credentials.ErrInvalidKey] or [credentials.ErrInvalidGrant], and then nothing was written.
 	Put(ctx context.Context, key credentials.Key, grant credentials.Grant) error
 
-	// Delete removes a credential, or returns ErrNotFound. A later Put makes a new row. The provider
-	// is not told: see [credentials.Disconnect].
+	// Delete removes a credential, or returns ErrNotFound. A later Put makes a new row. The
+	// provider is not told: see [credentials.Disconnect].
 	Delete(ctx context.Context, key credentials.Key) error
 
 	// Revive clears the marks that a revival asks for, and returns how many: the failure is gone,
@@ -45,8 +45,8 @@ type Store interface {
 // the one that the operator saw; ErrNotApplicable, that the change does not fit it. Then nothing
 // was written. A change of a row that is as the change would leave it writes nothing.
 type Operator interface {
-	// Disable sets Disabled, which every write but Enable keeps, and DueIn is Never as long as it is
-	// set. A lease stays, and its Version moves on with the row's if the two were the same: the
+	// Disable sets Disabled, which every write but Enable keeps, and DueIn is Never as long as it
+	// is set. A lease stays, and its Version moves on with the row's if the two were the same: the
 	// holder's success is saved and its failure recorded, as if nothing had been written.
 	Disable(ctx context.Context, change credentials.Change) error
 
@@ -56,7 +56,8 @@ type Operator interface {
 	Enable(ctx context.Context, change credentials.Change) error
 
 	// EndLease gives up the lease, live or ended, and sets Interrupted as a claim in its place
-	// would. The credential is due at once, unless an earlier holder's success came since the claim.
+	// would. The credential is due at once, unless an earlier holder's success came since the
+	// claim.
 	EndLease(ctx context.Context, change credentials.Change) error
 
 	// ReviveOne clears the failure of a dead grant, and with replay its interruption too; the

@@ -13,8 +13,8 @@ import (
 const settings = "SHOW VARIABLES WHERE Variable_name IN ('version_comment', 'wsrep_on', 'aurora_version', " +
 	"'group_replication_group_name', 'group_replication_single_primary_mode')"
 
-// Name asks the server for a name such as "MySQL 9.7.4", "MariaDB 10.11.19, Galera" or "TiDB 7.5.0".
-// Of a server that knows no settings, the version alone says what it is.
+// Name asks the server for a name such as "MySQL 9.7.4", "MariaDB 10.11.19, Galera" or "TiDB
+// 7.5.0". Of a server that knows no settings, the version alone says what it is.
 func Name(ctx context.Context, db *sql.DB) (string, error) {
 	var version string
 	if err := db.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version); err != nil {

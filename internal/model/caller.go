@@ -165,8 +165,8 @@ func (c *caller) newest(commit *commit, token credentials.Token, now time.Time) 
 	}
 }
 
-// besideReport reports whether a report of the token was under way in the caller's process while the
-// caller waited, which is then given the token beside the report's error.
+// besideReport reports whether a report of the token was under way in the caller's process while
+// the caller waited, which is then given the token beside the report's error.
 func (c *caller) besideReport(token credentials.Token) bool {
 	for _, other := range c.by.w.callers {
 		if other.by == c.by && other.a == c.a && other.turnedDown == token.Value.Reveal() &&
@@ -216,7 +216,8 @@ func (c *caller) failed(ctx context.Context, err error, now time.Time) {
 		held.expires.After(now.Add(storeTimeout)) && !held.at.After(c.start)
 	// The clock may have been set during the exchange, and a look has since told the process so.
 	ok = ok && a.committed[held.token].expires.After(w.clock(p).Add(storeTimeout))
-	// One that was deleted meanwhile may have been found missing, and a put ends the token before it.
+	// One that was deleted meanwhile may have been found missing, and a put ends the token before
+	// it.
 	if ok && !a.committed[held.token].over && a.absent.Before(a.committed[held.token].at) && !a.turnedDown[held.token] {
 		w.breaks(broken("invariant 11: who has a valid token gives no error", "%s, %s: %v, for %v more", p.name, a.key, err, held.expires.Sub(now)))
 	}

@@ -57,8 +57,8 @@ type Config struct {
 	Seed      uint64
 	FaultRate float64
 
-	// Keyset, if not nil, has the processes seal the tokens in the table under its keys, and take no
-	// plain ones.
+	// Keyset, if not nil, has the processes seal the tokens in the table under its keys, and take
+	// no plain ones.
 	Keyset *keyset.Keyset
 
 	// Outage is how long the server is away in an outage, and at a Restart. Zero: at a Restart a

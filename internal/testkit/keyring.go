@@ -10,8 +10,8 @@ import (
 	"fmt"
 )
 
-// Keyring is an AEAD of AES-256-GCM keys, which are made from their ids: the same id is the same key
-// in every process. A ciphertext begins as Tink's do, with 0x01 and the id of its key.
+// Keyring is an AEAD of AES-256-GCM keys, which are made from their ids: the same id is the same
+// key in every process. A ciphertext begins as Tink's do, with 0x01 and the id of its key.
 type Keyring struct {
 	primary uint32
 	keys    map[uint32]cipher.AEAD

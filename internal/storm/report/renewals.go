@@ -7,9 +7,9 @@ type Renewals struct {
 	Lifetimes  int     `json:"lifetimes"`
 	LifetimeMS float64 `json:"lifetime_ms"`
 
-	// CallersWaited are the calls that waited for an exchange: they began before the exchange of the
-	// token that they returned. CallersWaited must be 0: a token is renewed before it expires. A
-	// wait for a look at the row, which calls for a due token have, does not count.
+	// CallersWaited are the calls that waited for an exchange: they began before the exchange of
+	// the token that they returned. CallersWaited must be 0: a token is renewed before it expires.
+	// A wait for a look at the row, which calls for a due token have, does not count.
 	CallersWaited int `json:"callers_waited"`
 
 	// ServedAfterReplaced is for how long processes went on to serve a token after the provider had
