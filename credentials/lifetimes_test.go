@@ -386,8 +386,8 @@ func TestCloseWhileTokensExpireBeforeTheyAreSaved(t *testing.T) {
 	})
 }
 
-// A provider hands out the same token until that has expired, as Marketo and WSO2 do. No caller sees
-// an error, none waits for longer than an exchange, and each token costs few presentations.
+// A provider hands out the same token until that has expired, as Marketo and WSO2 do. No caller
+// sees an error, none waits for longer than an exchange, and each token costs few presentations.
 func TestTokenThatIsHandedOutAgain(t *testing.T) {
 	for name, keeps := range map[string]bool{"callers alone": false, "a keeper": true} {
 		inWorldOf(t, name, func(w *world) {

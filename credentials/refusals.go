@@ -72,10 +72,10 @@ func (e *RefreshError) doubtCode() string { return cmp.Or(e.Code, "doubted") }
 // retryIn returns how long no process may call the provider after a failure that is no death. c is
 // the credential as it is now.
 //
-// While the token lives nobody waits for a renewal. A refusal with a code, or for a reason that nobody
-// knows, may say that it is too early, so the next try comes when half of the token's life that is
-// left is over. And no pause but one that the provider asked for lasts beyond the token's end, where callers
-// begin to wait.
+// While the token lives nobody waits for a renewal. A refusal with a code, or for a reason that
+// nobody knows, may say that it is too early, so the next try comes when half of the token's life
+// that is left is over. And no pause but one that the provider asked for lasts beyond the token's
+// end, where callers begin to wait.
 func (c Credential) retryIn(e *RefreshError, lives bool) time.Duration {
 	pause := retryIn(e.RetryAt, c.Failure.Count)
 	if !e.RetryAt.IsZero() {

@@ -18,8 +18,8 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// judge returns the grant of an answer, or the error that tells its meaning. ctx is the caller's own;
-// the hooks have to return before bound ends.
+// judge returns the grant of an answer, or the error that tells its meaning. ctx is the caller's
+// own; the hooks have to return before bound ends.
 func (r *Refresher) judge(
 	ctx, bound context.Context, a *answer, p presentation,
 ) (credentials.Grant, error) {

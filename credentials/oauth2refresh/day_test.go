@@ -106,8 +106,8 @@ var days = []struct {
 func neverReplay(s *credentials.Service) { s.Replay = credentials.NeverReplay }
 
 // TestADay: a keeper and a caller a minute, for a day of fake time, at each of these providers. The
-// row says in the end what the answers mean, and the provider has got few presentations. Nobody sees
-// an error where the provider is only peculiar.
+// row says in the end what the answers mean, and the provider has got few presentations. Nobody
+// sees an error where the provider is only peculiar.
 func TestADay(t *testing.T) {
 	for _, tt := range days {
 		t.Run(tt.name, func(t *testing.T) {

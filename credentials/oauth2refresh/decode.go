@@ -10,14 +10,14 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// nests are the objects in which a success may stand: those of Lark and TikTok, and that of a person
-// at Slack.
+// nests are the objects in which a success may stand: those of Lark and TikTok, and that of a
+// person at Slack.
 var nests = []string{"data", "authed_user"}
 
-// DecodeAt returns a hook for [Options].Decode that reads the object at that path of a JSON answer as
-// this package reads a whole one: DecodeAt("result", "token") reads {"result":{"token":{…}}}. Without
-// a path it is the whole answer, for a hook that changes what is read. It returns false where there
-// is no access_token.
+// DecodeAt returns a hook for [Options].Decode that reads the object at that path of a JSON answer
+// as this package reads a whole one: DecodeAt("result", "token") reads {"result":{"token":{…}}}.
+// Without a path it is the whole answer, for a hook that changes what is read. It returns false
+// where there is no access_token.
 func DecodeAt(path ...string) func(Response) (credentials.Grant, bool) {
 	return func(response Response) (credentials.Grant, bool) {
 		a := answer{header: response.Header, body: []byte(response.Body.Reveal())}
@@ -32,8 +32,8 @@ func DecodeAt(path ...string) func(Response) (credentials.Grant, bool) {
 	}
 }
 
-// success returns the grant of an answer with a status of success, if it can be read. A grant is never
-// thrown away because a hook fails: its refresh token may be the only one that works.
+// success returns the grant of an answer with a status of success, if it can be read. A grant is
+// never thrown away because a hook fails: its refresh token may be the only one that works.
 func (r *Refresher) success(
 	ctx context.Context, a *answer, got parameters, response Response,
 ) (credentials.Grant, bool) {

@@ -22,8 +22,8 @@ import (
 )
 
 // A client that signs an assertion for each request in place of a secret (private_key_jwt, RFC 7523
-// section 2.2 and OpenID Connect Core 1.0 section 9). The hook is asked once for each request, so that
-// no jti is sent twice.
+// section 2.2 and OpenID Connect Core 1.0 section 9). The hook is asked once for each request, so
+// that no jti is sent twice.
 func ExampleOptions_params() {
 	key, err := rsa.GenerateKey(rand.Reader, 2048) // from your key store
 	if err != nil {

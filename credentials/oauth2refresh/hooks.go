@@ -11,8 +11,8 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// consult asks a hook about an answer. A hook that panics, or does not return before ctx ends, leaves
-// the answer to this package: nothing that the provider said is lost.
+// consult asks a hook about an answer. A hook that panics, or does not return before ctx ends,
+// leaves the answer to this package: nothing that the provider said is lost.
 func consult[T any](ctx context.Context, hook func() (T, bool)) (value T, ok bool) {
 	type reply struct {
 		value T
@@ -75,8 +75,8 @@ var ownParams = []string{"grant_type", "refresh_token", "code", "token"}
 // ownFields are the header fields that describe the body.
 var ownFields = []string{"Content-Type", "Content-Length", "Transfer-Encoding"}
 
-// addition asks the hooks of the request, in half of the time that is left, so that there is time to
-// present. The error is a failure for which nothing was presented.
+// addition asks the hooks of the request, in half of the time that is left, so that there is time
+// to present. The error is a failure for which nothing was presented.
 func (r *Refresher) addition(ctx context.Context, in credentials.RefreshInput) (*addition, *credentials.RefreshError) {
 	var a addition
 	if r.options.PlainBasic {

@@ -33,8 +33,8 @@ func retryAfter(status int, header http.Header, now time.Time) time.Duration {
 	return min(max(until.Sub(now), 0), maxDuration)
 }
 
-// The header fields of rate limits: those of the drafts of draft-ietf-httpapi-ratelimit-headers, the
-// usual ones with X, and X's own spelling of them.
+// The header fields of rate limits: those of the drafts of draft-ietf-httpapi-ratelimit-headers,
+// the usual ones with X, and X's own spelling of them.
 var (
 	resetFields     = []string{"RateLimit-Reset", "X-RateLimit-Reset", "X-Rate-Limit-Reset"}
 	remainingFields = []string{"RateLimit-Remaining", "X-RateLimit-Remaining", "X-Rate-Limit-Remaining"}

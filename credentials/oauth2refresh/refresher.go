@@ -32,10 +32,10 @@
 //
 // A provider's metadata (RFC 8414, /.well-known/openid-configuration) lists under
 // token_endpoint_auth_methods_supported the ways that it takes: client_secret_post is
-// AuthStyleInParams, client_secret_basic is AuthStyleInHeader, also where nothing is listed. GitHub,
-// Google, LinkedIn and Microsoft take AuthStyleInParams; Reddit, Slack, Spotify and Xero take
-// AuthStyleInHeader. A client without a secret, which uses PKCE, names itself in the body (RFC 6749
-// section 3.2.1): AuthStyleInParams.
+// AuthStyleInParams, client_secret_basic is AuthStyleInHeader, also where nothing is listed.
+// GitHub, Google, LinkedIn and Microsoft take AuthStyleInParams; Reddit, Slack, Spotify and Xero
+// take AuthStyleInHeader. A client without a secret, which uses PKCE, names itself in the body (RFC
+// 6749 section 3.2.1): AuthStyleInParams.
 //
 // Package providers has the endpoints of some providers with their AuthStyle, and the policy that
 // follows from their pages.
@@ -60,8 +60,8 @@
 //
 // Providers have many words for a dead grant, and put them in many places: bad_refresh_token,
 // refresh_token_reused, interaction_required, an invalid_request that says "refresh_token is
-// invalid"; in "error", "error.code", "errors", "status". Those that the field is known for are read
-// wherever they stand.
+// invalid"; in "error", "error.code", "errors", "status". Those that the field is known for are
+// read wherever they stand.
 //
 // A 4xx refuses the request (RFC 9110 section 15.5), so a refresh token that the answer does not
 // name was not used: the page of a firewall ends no grant, whatever the service's Replay. A dead
@@ -73,10 +73,10 @@
 //
 // A 500, 502 or 504 does not say how far the provider got, so it is unknown. A 200 that is no token
 // response is unknown too, since a success that was spoilt on its way looks the same.
-// invalid_request is unknown where an earlier exchange was interrupted, because Ory fosite and Hydra
-// give it to the loser of two overlapping presentations: the winner may have used up the refresh
-// token, and to present the token once more would then revoke the whole family. A provider's own
-// fault (server_error) is no refusal of the grant.
+// invalid_request is unknown where an earlier exchange was interrupted, because Ory fosite and
+// Hydra give it to the loser of two overlapping presentations: the winner may have used up the
+// refresh token, and to present the token once more would then revoke the whole family. A
+// provider's own fault (server_error) is no refusal of the grant.
 //
 // Client credentials have nothing that could be used up: an answer that would be unknown or dead is
 // transient there, unless Options.Classify says otherwise.
@@ -151,7 +151,8 @@ func New(config oauth2.Config) *Refresher {
 }
 
 // NewClientCredentials returns a Refresher that presents the client's own credentials; set
-// ClientCredentials of the [credentials.Service] with it, so that no grant has to be put. Config needs the same fields as that of [New].
+// ClientCredentials of the [credentials.Service] with it, so that no grant has to be put. Config
+// needs the same fields as that of [New].
 func NewClientCredentials(config clientcredentials.Config) *Refresher {
 	r := &Refresher{
 		style:    config.AuthStyle,
@@ -258,8 +259,8 @@ func (r Refresher) Format(f fmt.State, _ rune) {
 // counted from the answer's Date, or until the claim exp of a token that is a JWT. The refresh
 // token's lifetime is refresh_expires_in, refresh_token_expires_in or x_refresh_token_expires_in.
 // Every other string, number, boolean or array of strings in the answer, token_type and id_token
-// too, goes to Grant.Extra; the strings of an array are joined by spaces, as in scope. A success may
-// stand in an object "data" or "authed_user".
+// too, goes to Grant.Extra; the strings of an array are joined by spaces, as in scope. A success
+// may stand in an object "data" or "authed_user".
 func (r *Refresher) Refresh(ctx context.Context, in credentials.RefreshInput) (credentials.Grant, error) {
 	if err := r.Check(); err != nil {
 		return credentials.Grant{}, misconfigured(err)

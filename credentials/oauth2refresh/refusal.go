@@ -44,8 +44,8 @@ func (p parameters) named(loose bool, names ...string) (found []site) {
 }
 
 // code returns the code of an answer that is no success, as the provider writes it: the first that
-// is known, else the first that looks like one; "" if there is none, or if it is one of the secrets.
-// failed says that the status of HTTP is an error's.
+// is known, else the first that looks like one; "" if there is none, or if it is one of the
+// secrets. failed says that the status of HTTP is an error's.
 func (p parameters) code(failed bool, secrets ...string) (code string) {
 	for _, s := range p.sites() {
 		word := normal(s.code)

@@ -20,11 +20,11 @@ import (
 // Header add to the request. The request is sent once; ctx bounds it, and DefaultTimeout where ctx
 // has no deadline.
 //
-// Revocation is best effort. After an error the grant may live on at the provider, and Revoke may be
-// called again: a token that is unknown or was revoked before is no error (section 2.2). The error
-// shows no secret and no part of the answer but what the reason of a refresh shows; it wraps a
-// [*credentials.RefreshError] whose RetryAt says when to try again, if the provider does, and whose
-// Class is transient where the provider refused or nothing was sent, else unknown.
+// Revocation is best effort. After an error the grant may live on at the provider, and Revoke may
+// be called again: a token that is unknown or was revoked before is no error (section 2.2). The
+// error shows no secret and no part of the answer but what the reason of a refresh shows; it wraps
+// a [*credentials.RefreshError] whose RetryAt says when to try again, if the provider does, and
+// whose Class is transient where the provider refused or nothing was sent, else unknown.
 func (r *Refresher) Revoke(ctx context.Context, refreshToken credentials.Secret) error {
 	if err := r.checkRevocation(refreshToken); err != nil {
 		return &revocationError{misconfigured(err)}

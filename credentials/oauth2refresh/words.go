@@ -136,8 +136,8 @@ var late = map[int]string{
 }
 
 // deadPhrase matches a description which says that the refresh token does not work: Atlassian and
-// DeviantArt ("refresh_token is invalid"), X ("Value passed for the token was invalid"), Exact Online
-// ("The refresh token expired at").
+// DeviantArt ("refresh_token is invalid"), X ("Value passed for the token was invalid"), Exact
+// Online ("The refresh token expired at").
 var deadPhrase = regexp.MustCompile(`(?i)` +
 	`\b(refresh[ _-]?token|value passed for the token)( (that |you )?(provided|passed|supplied|given))? ` +
 	`((is|was|has|has been|is already|was already|has already been) ` +
