@@ -31,6 +31,18 @@ type rotation struct {
 	old    *latchkey.Store
 	new    *latchkey.Store // seals under the new key
 	newKey uint32
+
+	// turns seal under the new key and under the old one, and take their time.
+	turns [2]*latchkey.Store
+}
+
+// remoteKMS seals as slowly as a key that is asked for over a network, so that others write a row
+// between its being read and re-keyed.
+type remoteKMS struct{ latchkey.AEAD }
+
+func (r remoteKMS) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
+	time.Sleep(10 * time.Millisecond)
+	return r.AEAD.Encrypt(plaintext, associatedData)
 }
 
 func newRotation(t *testing.T, s *server) *rotation {
@@ -45,18 +57,17 @@ func newRotation(t *testing.T, s *server) *rotation {
 	must(t, err)
 	must(t, after.Promote(id))
 	r := &rotation{server: s, database: s.migrated(t), before: before, newKey: id}
-	r.old, r.new = r.open(t, before), r.open(t, after)
+	oldAEAD, err := before.AEAD()
+	must(t, err)
+	newAEAD, err := after.AEAD()
+	must(t, err)
+	db := s.open(t, r.database, interpolated)
+	r.old = storeWith(t, db, latchkey.Options{AEAD: oldAEAD})
+	r.new = storeWith(t, db, latchkey.Options{AEAD: newAEAD})
+	for i, aead := range []latchkey.AEAD{newAEAD, oldAEAD} {
+		r.turns[i] = storeWith(t, db, latchkey.Options{AEAD: remoteKMS{aead}})
+	}
 	return r
-}
-
-// open returns a store that seals under that keyset, and takes plain rows.
-func (r *rotation) open(t *testing.T, k *keyset.Keyset) *latchkey.Store {
-	t.Helper()
-	aead, err := k.AEAD()
-	must(t, err)
-	store, err := latchkey.NewStore(r.server.open(t, r.database, interpolated), &latchkey.Options{AEAD: aead})
-	must(t, err)
-	return store
 }
 
 // seed inserts the rows, seals the first of them under the old key, and returns the last row's id.
@@ -110,7 +121,8 @@ func TestRekeyDuringAStorm(t *testing.T) {
 }
 
 // storm has processes ask and renew for two lifetimes, and re-keys their rows, which stand behind
-// that row, over and over. It returns how often it did.
+// that row, over and over: to the new key and back, so that at each save of an exchange a row may be
+// about to be re-keyed. It returns how often rows were.
 func (r *rotation) storm(t *testing.T, last uint64) (rekeyed int) {
 	t.Helper()
 	var got report.Report
@@ -122,14 +134,14 @@ func (r *rotation) storm(t *testing.T, last uint64) (rekeyed int) {
 		})
 		return err
 	})
-	for {
+	for turn := 0; ; turn++ {
 		select {
 		case err := <-ended:
 			must(t, err)
 			calm(t, got)
 			return rekeyed
 		default:
-			done, err := r.new.Reseal(within(t, patience), latchkey.Reseal{After: last, Batch: 1, Rate: 100})
+			done, err := r.turns[turn%2].Reseal(within(t, patience), latchkey.Reseal{After: last})
 			must(t, err)
 			equal(t, "rows of the storm that do not open", done.Unreadable, 0)
 			rekeyed += done.Written
