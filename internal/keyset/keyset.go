@@ -174,11 +174,11 @@ func (k *Keyset) find(id uint32) (Key, error) {
 func (k *Keyset) change(do func(m *keyset.Manager) error) error {
 	m := keyset.NewManagerFromHandle(k.handle)
 	if err := do(m); err != nil {
-		return errors.New("Tink refuses this change of the keyset")
+		return errors.New("the keyset cannot be changed so, since Tink refuses the change")
 	}
 	handle, err := m.Handle()
 	if err != nil {
-		return errors.New("Tink refuses this change of the keyset")
+		return errors.New("the keyset cannot be changed so, since Tink refuses the change")
 	}
 	k.handle = handle
 	return nil

@@ -180,7 +180,7 @@ func TestInvariant14SilentKeysets(t *testing.T) {
 	}
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("keys", "keyset", k, "in", struct{ K *keyset.Keyset }{k})
-	asJSON, err := json.Marshal(k)
+	asJSON, err := json.Marshal(map[string]any{"keyset": k})
 	must(t, err)
 	for _, text := range []string{
 		fmt.Sprint(k), fmt.Sprintf("%v %+v %#v %s %q %x", k, k, k, k, k, k), fmt.Sprintf("%#v", *k),
