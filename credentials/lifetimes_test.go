@@ -421,3 +421,24 @@ func TestTokenThatIsHandedOutAgain(t *testing.T) {
 		})
 	}
 }
+
+// The same token with a new life is due ahead of its end, as another one is.
+func TestTokenWhoseLifeIsExtended(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		w.provider.script = func(context.Context, credentials.RefreshInput, int) (credentials.Grant, error) {
+			return credentials.Grant{AccessToken: secret("access"), Lifetime: time.Hour}, nil
+		}
+		p := w.start("P")
+		for range 2 {
+			p.ask(alice).is("access")
+			if c := w.row(alice); c.DueIn > 55*time.Minute {
+				w.Errorf("the row is due in %v", c.DueIn)
+			}
+			time.Sleep(58 * time.Minute)
+			p.ask(alice).is("access")
+			synctest.Wait()
+		}
+		w.presented(3)
+	})
+}

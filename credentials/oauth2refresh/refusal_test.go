@@ -74,7 +74,7 @@ var refusals = []struct {
 	{"Exact Online", 400, `{"error":"access_denied","error_description":"Rate limit exceeded: access_token not expired"}`,
 		transient, "access_denied", false, "too early"},
 	{"overlapping requests at fosite, as others make them", 400, `{"error":"invalid_request","error_description":` +
-		`"Failed to refresh token because of multiple concurrent requests using the same refresh token, which is invalid"}`,
+		`"Multiple concurrent requests: the refresh token is invalid for this one"}`,
 		transient, "invalid_request", false, "malformed"},
 	{"a code that nobody knows", 400, `{"error":"computer_says_no"}`, transient, "computer_says_no", false, "not known"},
 	{"the same with 404", 404, `{"error":{"code":"NO_SUCH_THING"}}`, transient, "NO_SUCH_THING", false, "not known"},
