@@ -20,7 +20,6 @@
 //	exchange         one holder's work under one lease: present, then save or fail
 //	present          to send the refresh token (or the client's own credentials) to the provider
 //	save, fail       to write the result of an exchange to the row, which gives up the lease
-//	disable          an operator's mark: nobody gets the token, and no exchange begins
 //	look             to ask the store for the version of a row, and so whether the row has moved
 //	due              a token is due some time before it expires: callers still get it, and one
 //	                 process renews it (soft expiry, or stale-while-revalidate)
@@ -29,6 +28,12 @@
 //	invalidate       to report a token that the external API turned down before its end
 //	take over        to put a new lease in the place of one whose holder seems dead
 //	grace            the time that a living holder is given to save before its lease is taken over
+//	disable          to mark a credential, as an operator: nobody gets its token, and no exchange of
+//	                 it begins
+//	seal, open       to encrypt a credential's secrets before they reach the store, bound to their
+//	                 place there; to decrypt them
+//	deployment       the installation to which a row belongs, by name: one installation's rows, or a
+//	                 copy of them, are of no use to another
 //
 // # The row decides
 //
@@ -42,8 +47,8 @@
 //
 // Correctness rests on two conditions and not on locks. A success is stored unless the result of a
 // later claim, or a put, is stored already: a holder that was paused past the end of its lease may
-// come back with the only refresh token that works. A failure is stored only if nothing at all was
-// written since its claim: a failure never covers a success. The row lock makes contenders queue
+// come back with the only refresh token that works. A failure is stored only if nothing but an
+// operator's mark was written since its claim: a failure never covers a success. The row lock makes contenders queue
 // instead of collide; where a server does not honour it (several primaries), the version in the
 // claim's condition is enough.
 //
@@ -144,6 +149,10 @@
 //	provider says the grant is    the token while it is valid      nothing, in any process, until a
 //	dead (ClassDead)              and not turned down, then        new grant is put
 //	                              ErrGrantDead
+//	provider refuses for a        the token while it is valid,     fewer and fewer tries; after six
+//	reason that nobody knows      then a *RefreshError             hours the grant counts as dead,
+//	                                                               unconfirmed, and Revive clears
+//	                                                               the mark
 //	answer lost, late or          the token while it is valid,     after the back-off, by Replay:
 //	unreadable (ClassUnknown)     then a *RefreshError             the refresh token is presented
 //	                                                               again, or never
@@ -170,6 +179,10 @@
 //	exchange
 //	operator disables the         ErrDisabled, within Recheck      no exchange begins; one that is
 //	credential                                                     under way is stored
+//	tokens in the row do not      ErrSealed                        nothing is presented, and other
+//	open                                                           credentials go on; a put mends it
+//	row is another deployment's   ErrOtherDeployment               nothing is presented or written;
+//	                                                               keepers stop
 //
 // # Errors, and what a handler does with them
 //
@@ -212,14 +225,16 @@
 // Clocks of several primaries that are apart, and a database clock that jumps forward, are harmless
 // to exchanges shorter than the grace, for so long is a lease watched, and not beyond. A process
 // that is stopped in the instant between the last look at its clock and the request's first byte
-// may present after its lease has ended. Tokens are stored as they are; encrypting the column or
-// the disk is the host's business.
+// may present after its lease has ended. A store that does not seal has the tokens as they are, and
+// so do its backups; one that seals cannot tell a whole row that was put back from the row that it
+// was.
 //
 // # Two audiences
 //
 // Callers need the manager, its sources, the keeper, services and their refreshers, options,
 // errors, the status of a credential, the observer and the figures (files key, secret, token,
-// errors, status, service, observer, stats, options, source, manager, keeper). Authors of a store
-// need besides the row and the contract: [Credential], [Claim], [Store] and the types beside them
-// (files credential, claim, store); package storetest has the contract as a test suite.
+// errors, status, service, observer, stats, options, source, manager, keeper), and for changes by
+// hand [Change], [Revival] and [Disconnect]. Authors of a store need besides the row and the
+// contract: [Credential], [Claim], [Store] and the types beside them (files credential, claim,
+// store); package storetest has the contract as a test suite.
 package credentials

@@ -51,12 +51,12 @@ var (
 	ErrSchema = errors.New("credentials table does not fit this version of latchkey")
 
 	// ErrSealed: the credential is there, but its tokens are sealed, and do not open: the process
-	// has not the key, or somebody has changed, moved or replaced them. Nothing of such a
-	// credential is presented, and other credentials are not affected. A put replaces it.
+	// lacks the key, or somebody has changed, moved or replaced them. Nothing of such a credential
+	// is presented, and other credentials are not affected. A put replaces the credential.
 	ErrSealed = errors.New("the credential does not open")
 
 	// ErrOtherDeployment: the credential belongs to another deployment, whose table, or a copy of
-	// it, this process works on. It is neither presented nor written.
+	// it, this process works on. Nothing of the credential is presented or written.
 	ErrOtherDeployment = errors.New("the credential belongs to another deployment")
 )
 

@@ -82,7 +82,7 @@ const (
 //
 // A due credential of another deployment ends Run with an error that wraps [ErrOtherDeployment],
 // which is logged, too: the process works on a copy of that deployment's table, or on the table
-// itself, and what else is in there may be no more its own. Exchanges that are under way end.
+// itself, and other rows there may be that one's as well. Exchanges that are under way end.
 func (k *Keeper) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
