@@ -27,7 +27,7 @@ func (w *world) enable(key credentials.Key) {
 
 // A process that holds the token and uses it all the time gets an error within Recheck, which says
 // who disabled the credential; and a token again once the credential is enabled.
-func TestDisabledWhileATokenIsHeld(t *testing.T) {
+func TestInvariant15DisabledWhileATokenIsHeld(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.anHour(alice)
 		p, fresh := w.start("P"), w.start("fresh")
@@ -86,7 +86,7 @@ func TestInvalidateOfADisabledCredential(t *testing.T) {
 }
 
 // The keeper comes upon nothing for a day, and renews the credential once it is enabled.
-func TestKeeperPassesDisabledCredentials(t *testing.T) {
+func TestInvariant15KeeperPassesDisabledCredentials(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.seed(alice, bob)
 		w.disable(alice)

@@ -48,9 +48,9 @@
 // Correctness rests on two conditions and not on locks. A success is stored unless the result of a
 // later claim, or a put, is stored already: a holder that was paused past the end of its lease may
 // come back with the only refresh token that works. A failure is stored only if nothing but an
-// operator's mark was written since its claim: a failure never covers a success. The row lock makes contenders queue
-// instead of collide; where a server does not honour it (several primaries), the version in the
-// claim's condition is enough.
+// operator's mark was written since its claim: a failure never covers a success. The row lock makes
+// contenders queue instead of collide; where a server does not honour it (several primaries), the
+// version in the claim's condition is enough.
 //
 // # The two clocks
 //

@@ -143,14 +143,11 @@ func TestTableInAnotherDatabase(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		database := s.migrated(t)
 		for _, own := range []string{"", s.database(t)} {
-			opts := &latchkey.Options{Database: database}
-			store, err := latchkey.NewStore(s.open(t, own, ""), opts)
-			must(t, err)
+			store := storeWith(t, s.open(t, own, ""), latchkey.Options{Database: database})
 			must(t, store.Check(bounded(t)))
 			everything(t, store)
 		}
-		elsewhere, err := latchkey.NewStore(s.open(t, "", ""), &latchkey.Options{Database: s.database(t)})
-		must(t, err)
+		elsewhere := storeWith(t, s.open(t, "", ""), latchkey.Options{Database: s.database(t)})
 		failsAs(t, "Check in a database without the table", elsewhere.Check(bounded(t)), credentials.ErrSchema)
 	})
 }

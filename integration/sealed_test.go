@@ -3,6 +3,7 @@ package integration_test
 import (
 	"bytes"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -16,6 +17,12 @@ import (
 
 // production are the options of the stores that the tests of this file write with.
 var production = latchkey.Options{AEAD: testkit.NewKeyring(1), Deployment: "production"}
+
+// sealedStore returns a store that seals under the primary key, and opens under the others, too.
+func sealedStore(t testing.TB, db *sql.DB, primary uint32, others ...uint32) *latchkey.Store {
+	t.Helper()
+	return storeWith(t, db, latchkey.Options{AEAD: testkit.NewKeyring(primary, others...)})
+}
 
 // tampering is a way to change the row of one account, alice, behind the store's back. Its SQL is
 // what follows SET; ?1, ?2 and ?3 stand for the values of alice's three columns before the last
@@ -53,10 +60,10 @@ var tamperings = []tampering{
 		says: `"staging"`},
 }
 
-// TestTampering: a row that was changed by hand, or that no key of the process opens, gives a clear
+// TestInvariant16Tampering: a row that was changed by hand, or that no key of the process opens, gives a clear
 // error and no token. Its neighbour is claimed all the same, people still see it, and a new grant
 // mends it.
-func TestTampering(t *testing.T) {
+func TestInvariant16Tampering(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		db := s.open(t, s.migrated(t), "")
 		for i, test := range tamperings {
@@ -224,14 +231,16 @@ func TestForeignAEAD(t *testing.T) {
 	})
 }
 
-// foreignAEAD is an AEAD of a host's that does not work.
+// foreignAEAD is an AEAD of a host's that does not work, and quotes a secret of its own and whatever
+// it was given.
 type foreignAEAD struct{ panics bool }
 
-func (a foreignAEAD) Encrypt(_, _ []byte) ([]byte, error) {
+func (a foreignAEAD) Encrypt(text, _ []byte) ([]byte, error) {
+	said := fmt.Sprintf("kms: %s: cannot seal %s", leaked, text)
 	if a.panics {
-		panic(leaked)
+		panic(said)
 	}
-	return nil, fmt.Errorf("kms: %s", leaked)
+	return nil, errors.New(said)
 }
 
 func (a foreignAEAD) Decrypt(ciphertext, data []byte) ([]byte, error) {

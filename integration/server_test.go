@@ -127,6 +127,13 @@ func newStore(t testing.TB, db *sql.DB) *latchkey.Store {
 	return store
 }
 
+func storeWith(t testing.TB, db *sql.DB, opts latchkey.Options) *latchkey.Store {
+	t.Helper()
+	store, err := latchkey.NewStore(db, &opts)
+	must(t, err)
+	return store
+}
+
 func migrate(t testing.TB, db *sql.DB, opts *migrations.Options) {
 	t.Helper()
 	if _, err := migrations.Up(bounded(t), db, opts); err != nil {

@@ -277,26 +277,14 @@ func (c *collector) mistakes(store *latchkey.Store) {
 	c.add(away.Check(ctx), errOf(away.Get(ctx, alice)), away.Put(ctx, alice, refreshToken(mark)))
 }
 
-// loudAEAD quotes what it seals in its errors, or in a panic.
-type loudAEAD struct{ panics bool }
-
-func (a loudAEAD) Encrypt(plaintext, _ []byte) ([]byte, error) {
-	if a.panics {
-		panic(string(plaintext))
-	}
-	return nil, fmt.Errorf("cannot seal %s", plaintext)
-}
-
-func (a loudAEAD) Decrypt(ciphertext, data []byte) ([]byte, error) {
-	return a.Encrypt(ciphertext, data)
-}
-
 // seals keeps the errors of a host's AEAD, and those of rows that do not open.
 func (c *collector) seals(db *sql.DB) {
-	for _, aead := range []latchkey.AEAD{loudAEAD{}, loudAEAD{panics: true}, testkit.NewKeyring(1), testkit.NewKeyring(2)} {
-		store, err := latchkey.NewStore(db, &latchkey.Options{AEAD: aead, RequireSealed: true,
-			Logger: slog.New(slog.NewJSONHandler(c, nil))})
-		must(c, err)
+	for _, aead := range []latchkey.AEAD{
+		foreignAEAD{}, foreignAEAD{panics: true}, testkit.NewKeyring(1), testkit.NewKeyring(2),
+	} {
+		store := storeWith(c, db, latchkey.Options{
+			AEAD: aead, RequireSealed: true, Logger: slog.New(slog.NewJSONHandler(c, nil)),
+		})
 		_, reseal := store.Reseal(bounded(c), latchkey.Reseal{})
 		c.add(store.Check(bounded(c)), errOf(store.Get(bounded(c), alice)), reseal,
 			store.Put(bounded(c), alice, credentials.Grant{AccessToken: secret("sealed"), RefreshToken: secret("sealed")}))

@@ -63,8 +63,7 @@ func TestStore(t *testing.T) {
 				migrate(t, db, &migrations.Options{Table: host.table})
 				opts := host.seals
 				opts.Table = host.table
-				store, err := latchkey.NewStore(db, &opts)
-				must(t, err)
+				store := storeWith(t, db, opts)
 				if err := store.Check(bounded(t)); err != nil {
 					t.Fatalf("Check: %v", err)
 				}

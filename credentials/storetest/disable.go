@@ -7,7 +7,7 @@ import (
 )
 
 var disableTests = []test{
-	{"nobody claims a disabled credential, and it is never due", disableFresh},
+	{"invariant 15: nobody claims a disabled credential, and it is never due", disableFresh},
 	{"the name of whoever disabled it first stays", disableTwice},
 	{"an exchange that is under way is saved", disableSave},
 	{"the failure of one is recorded", disableFail},
@@ -15,8 +15,8 @@ var disableTests = []test{
 	{"a repeated claim finds its lease", disableClaimAgain},
 	{"an exchange of unknown outcome stays one", disableInterrupted},
 	{"a lease that was overtaken stays so", disableOvertaken},
-	{"a late success is saved", disableLateSave},
-	{"a put keeps it disabled", disablePut},
+	{"invariant 4: a late success is saved", disableLateSave},
+	{"invariant 15: a put keeps it disabled", disablePut},
 	{"a revived grant stays disabled", disableRevive},
 }
 
