@@ -24,7 +24,7 @@ const disconnectPause = 200 * time.Millisecond
 // answer is never in the way of the deletion.
 //
 // The credential is disabled first: nobody gets its token, and no exchange begins any more. An
-// exchange that is under way is awaited for that long at most, or until its lease ends, so that its
+// exchange that is under way is awaited for wait at most, or until its lease ends, so that its
 // result is the one that is returned; a lease's length is a good choice. The result of a holder
 // that comes back later still is dropped, and with it the chance to revoke that one; many providers
 // end it with the token before it. Where ctx ends or the store fails, the credential stays

@@ -37,7 +37,7 @@ type tampering struct {
 
 var tamperings = []tampering{
 	{name: "another key", read: latchkey.Options{AEAD: testkit.NewKeyring(9), Deployment: "production"},
-		says: "is sealed with key 1: no key of this process opens it"},
+		says: "is sealed under key 1: no key of this process opens it"},
 	{name: "no key", read: latchkey.Options{Deployment: "production"}, says: "set Options.AEAD"},
 	{name: "the last byte is cut off", set: "access_token = LEFT(access_token, LENGTH(access_token) - 1)",
 		says: "column access_token"},

@@ -156,7 +156,7 @@ func TestStoreFlags(t *testing.T) {
 	t.Setenv(deploymentEnv, "production")
 	for _, test := range []struct{ name, want string }{
 		{"get|xero|alice", "--keyset"},
-		{"get|xero|alice|--keyset|" + other, fmt.Sprintf("sealed with key %d", id)},
+		{"get|xero|alice|--keyset|" + other, fmt.Sprintf("sealed under key %d", id)},
 		{"get|xero|alice|--deployment|staging", `is of the deployment "production"`},
 		{"get|xero|bob|--require-sealed|--keyset|" + name, "--require-sealed refuses plain ones"},
 	} {

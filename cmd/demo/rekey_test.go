@@ -65,7 +65,7 @@ func TestRekey(t *testing.T) {
 	putSealed(t, []string{"--keyset", foreign}, "lost")
 	putSealed(t, nil, "plain too")
 	demo(t, "", with("rekey")...).ends(exitFailed).shows("1 that no key opens", "xero/lost: ",
-		fmt.Sprintf("sealed with key %d", foreignID), fmt.Sprintf("5 rows under the key %d", second)).
+		fmt.Sprintf("sealed under key %d", foreignID), fmt.Sprintf("5 rows under the key %d", second)).
 		hides("hunter2").hides(keyMaterials(t, foreign)...)
 	demo(t, "", with("get", "xero", "plain too", "--reveal")...).ends(0).shows("hunter2-plain too")
 	putSealed(t, sealed, "lost") // a new grant takes its place

@@ -18,8 +18,8 @@ type AEAD interface {
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
 }
 
-// aeadError is an error of the host's AEAD. Its text is left out, since nobody knows what a foreign
-// error quotes; [errors.As] finds the error itself.
+// aeadError is an error of the host's AEAD, without the text of that error, which may quote a
+// secret. [errors.As] finds the host's error.
 type aeadError struct{ cause error }
 
 func (e *aeadError) Error() string {

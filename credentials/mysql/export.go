@@ -47,8 +47,8 @@ const exportPage = 100
 
 // Export yields the credentials of a service, or of all for "", in the order in which they were
 // made: sealed, or plain with reveal. It holds no lock and no snapshot: each credential is as it is
-// when it is read. Its newest refresh token makes the others useless, so an export is worth no more
-// than a backup of the same age.
+// when it is read. A newer refresh token makes the exported one useless, so an export is worth no
+// more than a backup of the same age.
 //
 // A credential that cannot be exported is yielded as an error with its Key, and the others follow:
 // without reveal, one that is not sealed; with it, one that does not open. An error without a Key

@@ -14,7 +14,7 @@ type KeyCount struct {
 	// Plain is how many are not sealed.
 	Plain int
 
-	// Keys is how many have a value that was sealed with the key of that id, as Tink has it.
+	// Keys is how many have a value that was sealed under the key of that id, as Tink has it.
 	Keys map[uint32]int
 
 	// Unnamed is how many are sealed, and name no key, or were damaged.
@@ -25,7 +25,7 @@ type KeyCount struct {
 	Primary uint32
 }
 
-// Others is how many rows need another key than the primary one, or none.
+// Others is how many rows are plain, or were sealed under another key than the primary one.
 func (c KeyCount) Others() int {
 	n := c.Plain + c.Unnamed
 	for id, rows := range c.Keys {

@@ -110,44 +110,6 @@ func (s *Store) putArgs(key credentials.Key, g credentials.Grant) (map[string]an
 	return args, nil
 }
 
-// Delete removes the credential, or returns an error that wraps [credentials.ErrNotFound]. The
-// result of an exchange that was under way is dropped. The provider is not told:
-// [credentials.Disconnect] waits for that exchange and returns the newest refresh token, for
-// oauth2refresh.Refresher.Revoke.
-func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
-	key, err := key.Normalize()
-	if err != nil {
-		return err
-	}
-	action := "delete " + key.String()
-	before, err := s.before(ctx, action, key)
-	if err != nil {
-		return err
-	}
-	if err := s.owns(before); err != nil {
-		return fmt.Errorf("%s: %w", action, err)
-	}
-	return s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
-		// By its id: a row that is made under the key meanwhile stays.
-		return s.onRow(ctx, before.ID, func(conn *sqlx.Conn) error {
-			n, err := exec(ctx, conn, s.sql.deleteRow, map[string]any{"row": before.ID})
-			if err == nil && n == 0 && !inDoubt {
-				return credentials.ErrNotFound
-			}
-			return err
-		})
-	})
-}
-
-// Remove deletes the credential as Delete does, if it is the one that the operator saw. Errors are
-// those of Disable.
-func (s *Store) Remove(ctx context.Context, ch credentials.Change) error {
-	return s.operate(ctx, operation{
-		Change: ch, name: "delete", sql: s.sql.deleteSeen, removes: true,
-		done: func(now, tried row) bool { return tried.ID != 0 && now.ID != tried.ID },
-	})
-}
-
 // before reads the row that a person's change is about to write; the zero row if there is none.
 func (s *Store) before(ctx context.Context, action string, key credentials.Key) (r row, err error) {
 	err = s.read(ctx, action, func(ctx context.Context, conn *sqlx.Conn) (err error) {

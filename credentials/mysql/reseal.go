@@ -71,14 +71,14 @@ type Resealed struct {
 	Foreign int
 }
 
-// Reseal seals, with the AEAD's primary key, the rows that are plain or sealed with another key,
+// Reseal seals, under the AEAD's primary key, the rows that are plain or sealed under another key,
 // and writes the store's deployment into the rows that have none. Services go on meanwhile: a row
 // is written only if nobody wrote it since it was read, in one UPDATE of all its values.
 // [Store.CountKeys] tells afterwards whether an old key is still needed. A store with RequireSealed
 // does not seal plain rows: nobody knows where they come from.
 //
 // Before a new key becomes primary anywhere, every process has to have it. An AEAD whose
-// ciphertexts do not begin as Tink's names no key, so that every row is sealed anew.
+// ciphertexts do not begin as Tink's names no key, so that every row is re-sealed.
 //
 // After an error, or when ctx has ended, the counts are those of the batches that were finished.
 func (s *Store) Reseal(ctx context.Context, r Reseal) (Resealed, error) {
@@ -176,24 +176,11 @@ func (r *resealing) batch(ctx context.Context, page []row) error {
 			return nil
 		}
 		sleep(ctx, backOff(try), nil)
-		if page, err = r.again(ctx, missed); err != nil {
+		if page, err = r.store.rows(ctx, r.action, missed); err != nil {
 			return err
 		}
 		counts.Current += len(missed) - len(page) // these were deleted
 	}
-}
-
-// again reads rows by their ids.
-func (r *resealing) again(ctx context.Context, ids []uint64) (page []row, err error) {
-	query, values, err := sqlx.In(r.store.sql.selectRows.text, ids)
-	if err != nil {
-		return nil, err
-	}
-	err = r.store.read(ctx, r.action, func(ctx context.Context, conn *sqlx.Conn) error {
-		page = page[:0]
-		return each(ctx, conn, query, values, func(found row) { page = append(page, found) })
-	})
-	return page, err
 }
 
 // resealed is a row, and its values as they are to be written.

@@ -17,11 +17,12 @@ import (
 
 // A sealed value is the mark, the name of the write and the AEAD's ciphertext. All values of a row
 // are sealed by one write and bear its name, so that a single one that is put back from an earlier
-// write does not go with the others. An empty token is stored empty, and the other values know that
-// (associatedData). The column extra is always sealed, and tells a sealed row from a plain one.
+// write does not go with the others. An empty token is stored empty, and the other values are bound
+// to its absence (associatedData). The column extra is always sealed, and tells a sealed row from a
+// plain one.
 const (
 	// mark begins with a zero byte, as no plain value does: [credentials.Grant.Validate] refuses
-	// such a token, and extra is a JSON object. Its last byte is the format's version.
+	// such a token, and extra is a JSON object. The mark's last byte is the format's version.
 	mark        = "\x00lk\x01"
 	writeLength = 16
 
@@ -162,7 +163,7 @@ func (s *sealer) sealedBy(ciphertext []byte) string {
 	if _, names, err := primaryKey(s.aead); !named || err == nil && !names {
 		return ""
 	}
-	return fmt.Sprintf(" is sealed with key %d", id)
+	return fmt.Sprintf(" is sealed under key %d", id)
 }
 
 // begins reports whether the value begins as sealed ones do.

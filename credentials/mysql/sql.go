@@ -1,17 +1,13 @@
 package mysql
 
-import (
-	"strings"
+import "github.com/latchkey-go/latchkey/credentials"
 
-	"github.com/latchkey-go/latchkey/credentials"
-)
-
-// The statements, all of them. Times are written and compared by the server's clock alone
-// (UTC_TIMESTAMP(6)); durations go in and come out in microseconds. Conditional UPDATEs always
-// change `version` (updateReseal the sealed bytes), so that the number of rows affected is the same
-// whether the host counts found or changed rows. No assignment reads a column assigned before it,
-// so that a statement means the same under MariaDB's SIMULTANEOUS_ASSIGNMENT. The names of bind
-// variables are sqlx's.
+// The statements; those of operators' changes stand in sql_operate.go. Times are written and
+// compared by the server's clock alone (UTC_TIMESTAMP(6)); durations go in and come out in
+// microseconds. Conditional UPDATEs always change `version` (updateReseal the sealed bytes), so
+// that the number of rows affected is the same whether the host counts found or changed rows. No
+// assignment reads a column assigned before it, so that a statement means the same under MariaDB's
+// SIMULTANEOUS_ASSIGNMENT. The names of bind variables are sqlx's.
 
 // account compares the name byte by byte whatever character set the host's connection declares. The
 // name comes in hexadecimal digits: where the connection's set is utf8mb3, MariaDB refuses an emoji
@@ -298,8 +294,8 @@ const lockRows = "SELECT id FROM `credentials` FORCE INDEX (PRIMARY)\nWHERE id I
 // updateReseal writes the same secrets sealed anew, all of a row's at once, and only if nothing was
 // written since they were read. version stays, for nothing has changed that anybody waits for. Were
 // it to move on, the failure of an exchange that is under way would miss, and a lease that ended
-// with nothing saved would look overtaken by a success: its interruption would be lost. What
-// version does not show is another resealing, whose newer key must not be covered by an older one:
+// with nothing saved would look overtaken by a success: its interruption would be lost. Another
+// re-sealing does not show in version, and its newer key must not be covered by an older one:
 // therefore extra has to begin as it did, with the name of its write.
 const updateReseal = "UPDATE `credentials`" + `
 SET access_token       = :access_token,
@@ -317,79 +313,3 @@ const (
 		"SELECT 'a', 'b', '', '', '{}', UTC_TIMESTAMP(6) FROM DUAL WHERE FALSE"
 	probeDelete = "DELETE FROM `credentials` WHERE id = 0"
 )
-
-// statements are the above for one table. selectNone fails where a column is missing.
-type statements struct {
-	selectByKey, selectForClaim, selectForClaimNoWait, selectByRow, selectAll        statement
-	selectServices, selectIDs, selectStatus, selectStatuses, selectFirst             statement
-	selectNone, lockDue, lockProbe, selectClaimed, selectVersions, selectDueServices statement
-	lockRow, lockRows, updatePostpone                                                statement
-	selectAfter, selectRows, selectBeginnings, updateReseal                          statement
-	selectDead, lockDead, updateRevive, updateReviveOne                              statement
-	selectNames, lockNames, deleteRows                                               statement
-	updateDisable, updateEnable, updateEndLease, updateImported                      statement
-	updateClaim, updateSave, updateFail, updateRelease                               statement
-	insertNew, upsertPut, deleteRow, deleteSeen                                      statement
-	probeUpdate, probeInsert, probeDelete                                            statement
-}
-
-// statementsFor returns the statements for that table, which is in the connection's database where
-// none is named.
-func statementsFor(database, table string) statements {
-	quoted := quote(table)
-	if database != "" {
-		quoted = quote(database) + "." + quoted
-	}
-	in := func(sql string) statement { return compile(strings.Replace(sql, "`credentials`", quoted, 1)) }
-	return statements{
-		selectByKey:          in(selectRow + byKey),
-		selectForClaim:       in(selectRow + byKey + forUpdate),
-		selectForClaimNoWait: in(selectRow + byKey + forUpdate + noWait),
-		selectByRow:          in(selectRow + "WHERE id = :row"),
-		selectAll:            in(selectRow),
-		selectServices:       in(selectServices),
-		selectIDs:            in(selectIDs),
-		selectStatus:         in(withoutSecrets.Replace(selectRow) + byKey),
-		selectStatuses:       in(withoutSecrets.Replace(selectRow) + statuses),
-		selectFirst:          in(withoutSecrets.Replace(selectRow) + "ORDER BY id LIMIT 200"),
-		selectNone:           in(selectRow + "LIMIT 0"),
-		lockDue:              in(selectRow + lockDue),
-		lockProbe:            in(selectRow + lockProbe),
-		selectClaimed:        in(selectRow + byClaim),
-		selectVersions:       in(selectVersions),
-		selectDueServices:    in(selectDueServices),
-		lockRow:              in(lockRow),
-		lockRows:             in(lockRows),
-		selectAfter:          in(selectRow + selectAfter),
-		selectRows:           in(selectRow + selectRows),
-		selectBeginnings:     in(selectBeginnings),
-		updateReseal:         in(updateReseal),
-		updatePostpone:       in(updatePostpone),
-		selectNames:          in(selectName + named),
-		lockNames:            in(selectName + named + "\n" + forUpdate),
-		deleteRows:           in(deleteRows),
-		selectDead:           in(selectName + declaredDead),
-		lockDead:             in(selectName + declaredDead + forUpdate),
-		updateRevive:         in(updateRevive),
-		updateReviveOne:      in(updateReviveOne),
-		updateDisable:        in(updateDisable),
-		updateEnable:         in(updateEnable),
-		updateEndLease:       in(updateEndLease),
-		updateImported:       in(updateImported),
-		updateClaim:          in(updateClaim),
-		updateSave:           in(updateSave),
-		updateFail:           in(updateFail),
-		updateRelease:        in(updateRelease),
-		insertNew:            in(insertNew),
-		upsertPut:            in(upsertPut),
-		deleteRow:            in(deleteRow),
-		deleteSeen:           in(deleteSeen),
-		probeUpdate:          in(probeUpdate),
-		probeInsert:          in(probeInsert),
-		probeDelete:          in(probeDelete),
-	}
-}
-
-// quote returns a name as an identifier.
-// https://dev.mysql.com/doc/refman/8.4/en/identifiers.html
-func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }

@@ -74,8 +74,8 @@ type Options struct {
 
 // Store is a [credentials.Store] on MySQL, and has the operators' methods beside that contract:
 // Put, List, Status, Delete, Disable, EndLease, Revive, Export, Import and Check, and those like
-// them. A Store is safe for concurrent use. The errors wrap those of package
-// credentials and, beneath them, the driver's.
+// them. A Store is safe for concurrent use. The errors wrap those of package credentials and,
+// beneath them, the driver's.
 type Store struct {
 	db              *sqlx.DB
 	database, table string

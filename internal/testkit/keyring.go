@@ -17,7 +17,7 @@ type Keyring struct {
 	keys    map[uint32]cipher.AEAD
 }
 
-// NewKeyring returns a keyring that seals with the primary key, and opens with the others, too.
+// NewKeyring returns a keyring that seals under the primary key, and opens under the others, too.
 func NewKeyring(primary uint32, others ...uint32) *Keyring {
 	k := &Keyring{primary: primary, keys: make(map[uint32]cipher.AEAD)}
 	for _, id := range append(others, primary) {
@@ -36,7 +36,7 @@ func NewKeyring(primary uint32, others ...uint32) *Keyring {
 // prefix is what a ciphertext of that key begins with.
 func prefix(id uint32) []byte { return binary.BigEndian.AppendUint32([]byte{1}, id) }
 
-// Encrypt seals with the primary key.
+// Encrypt seals under the primary key.
 func (k *Keyring) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
 	key := k.keys[k.primary]
 	sealed := prefix(k.primary)
@@ -45,7 +45,7 @@ func (k *Keyring) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
 	return key.Seal(append(sealed, nonce...), nonce, plaintext, associatedData), nil
 }
 
-// Decrypt opens with the key that the ciphertext names.
+// Decrypt opens under the key that the ciphertext names.
 func (k *Keyring) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 	const prefixSize = 5
 	if len(ciphertext) < prefixSize || ciphertext[0] != 1 {

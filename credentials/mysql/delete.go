@@ -2,12 +2,51 @@ package mysql
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/jmoiron/sqlx"
 
 	"github.com/latchkey-go/latchkey/credentials"
 )
+
+// Delete removes the credential, or returns an error that wraps [credentials.ErrNotFound]. The
+// result of an exchange that was under way is dropped. The provider is not told:
+// [credentials.Disconnect] waits for that exchange and returns the newest refresh token, for
+// oauth2refresh.Refresher.Revoke.
+func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
+	key, err := key.Normalize()
+	if err != nil {
+		return err
+	}
+	action := "delete " + key.String()
+	before, err := s.before(ctx, action, key)
+	if err != nil {
+		return err
+	}
+	if err := s.owns(before); err != nil {
+		return fmt.Errorf("%s: %w", action, err)
+	}
+	return s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
+		// By its id: a row that is made under the key meanwhile stays.
+		return s.onRow(ctx, before.ID, func(conn *sqlx.Conn) error {
+			n, err := exec(ctx, conn, s.sql.deleteRow, map[string]any{"row": before.ID})
+			if err == nil && n == 0 && !inDoubt {
+				return credentials.ErrNotFound
+			}
+			return err
+		})
+	})
+}
+
+// Remove deletes the credential as Delete does, if it is the one that the operator saw. Errors are
+// those of Disable.
+func (s *Store) Remove(ctx context.Context, ch credentials.Change) error {
+	return s.operate(ctx, operation{
+		Change: ch, name: "delete", sql: s.sql.deleteSeen, removes: true,
+		done: func(now, tried row) bool { return tried.ID != 0 && now.ID != tried.ID },
+	})
+}
 
 // deleteBatch is how many credentials one transaction deletes.
 const deleteBatch = 500
