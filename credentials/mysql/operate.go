@@ -86,8 +86,8 @@ type operation struct {
 	replay  bool
 	removes bool // the row, so that it is done where there is none
 
-	// done reports whether the row is as the change would leave it. tried is the row on which an
-	// earlier try wrote whose reply was lost; else zero.
+	// done reports whether the row is as the change would leave it. tried is the row on which the
+	// first try wrote whose reply was lost; else zero.
 	done func(now, tried row) bool
 
 	// fits returns why the change cannot be made on the row; nil: any row fits.
@@ -100,9 +100,9 @@ func (s *Store) operate(ctx context.Context, o operation) (err error) {
 		return err
 	}
 	action := o.name + " " + o.Key.String()
-	var now, tried row // as this try finds it; as one found it whose reply was lost
+	var now, tried row // as this try finds it; as the first one found it whose reply was lost
 	return s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
-		if inDoubt {
+		if inDoubt && tried.ID == 0 {
 			tried = now
 		}
 		return s.transaction(ctx, oneRow, func(conn *sqlx.Conn) error {
