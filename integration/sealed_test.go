@@ -209,6 +209,36 @@ func TestSealedAtTheNextWrite(t *testing.T) {
 	})
 }
 
+// TestSaveBehindARowThatDoesNotOpen: a holder comes back late, and a later result is stored that its
+// process cannot open, or that belongs to another deployment by now. The save is superseded; to try
+// it again would help nobody, and keep Close waiting.
+func TestSaveBehindARowThatDoesNotOpen(t *testing.T) {
+	for name, other := range map[string]latchkey.Options{
+		"another key":        {AEAD: testkit.NewKeyring(2, 1), Deployment: "production"},
+		"another deployment": {AEAD: production.AEAD, Deployment: "staging"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onServers(t, func(t *testing.T, s *server) {
+				db := s.open(t, s.migrated(t), "")
+				late, store := storeWith(t, db, production), storeWith(t, db, other)
+				seed(t, late, alice)
+				held := claim(t, late, alice)
+				execute(t, db, "UPDATE credentials SET lease_end = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+				if other.Deployment != production.Deployment {
+					must(t, errOf(store.Adopt(bounded(t), production.Deployment, latchkey.Reseal{})))
+				}
+				after := claimOf("another")
+				after.TakeOver = held.Lease.ID
+				c, err := store.Claim(bounded(t), alice, after)
+				must(t, err)
+				must(t, store.Save(bounded(t), c.Fence(), renewal("later")))
+				failsAs(t, "Save", late.Save(bounded(t), held.Fence(), renewal("late")), credentials.ErrSuperseded)
+				equal(t, "the token", get(t, store, alice).AccessToken.Reveal(), "later")
+			})
+		})
+	}
+}
+
 // TestForeignAEAD (invariant 14): an AEAD that panics or fails gives an error without its text.
 func TestForeignAEAD(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {

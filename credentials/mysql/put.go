@@ -56,18 +56,12 @@ func (s *Store) Put(ctx context.Context, key credentials.Key, g credentials.Gran
 
 // whichWrote tells, for a put in doubt, its own earlier try from another write.
 func (s *Store) whichWrote(now row, g credentials.Grant) error {
-	own := false
-	if now.ID != 0 {
-		var err error
-		if own, err = s.holds(now, g); err != nil {
-			return err
-		}
-	}
-	if own {
-		return nil
-	}
-	return fmt.Errorf("%w: nobody knows whether this grant was stored before; get the credential",
+	superseded := fmt.Errorf("%w: nobody knows whether this grant was stored before; get the credential",
 		credentials.ErrSuperseded)
+	if now.ID == 0 {
+		return superseded
+	}
+	return s.unlessHeld(now, g, superseded)
 }
 
 // Ensure implements [credentials.Store]: a read, and an INSERT where there is no row.

@@ -40,11 +40,7 @@ func (s *Store) Save(ctx context.Context, fence credentials.Fence, renewal crede
 		case stored.TokenVersion < fence.Version:
 			return errBehind // the row came between the two statements, and the UPDATE would find it now
 		}
-		// A row that does not open gives that error: nobody can say whose tokens it has.
-		if own, err := s.holds(stored, renewal.Grant); own || err != nil {
-			return err
-		}
-		return credentials.ErrSuperseded
+		return s.unlessHeld(stored, renewal.Grant, credentials.ErrSuperseded)
 	})
 }
 

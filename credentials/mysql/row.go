@@ -154,10 +154,17 @@ func (s *Store) owns(r row) error {
 		r.Deployment, s.sealer.deployment)
 }
 
-// holds reports whether the row has the grant's tokens.
-func (s *Store) holds(r row, g credentials.Grant) (bool, error) {
+// unlessHeld returns nil if the row has the grant's tokens, and superseded otherwise: also where the
+// row does not open, so that nobody can say whose tokens it has.
+func (s *Store) unlessHeld(r row, g credentials.Grant, superseded error) error {
 	c, err := s.credential(r)
-	return err == nil && c.AccessToken.Equal(g.AccessToken) && c.RefreshToken.Equal(g.RefreshToken), err
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", superseded, err)
+	case c.AccessToken.Equal(g.AccessToken) && c.RefreshToken.Equal(g.RefreshToken):
+		return nil
+	}
+	return superseded
 }
 
 // credential returns the row's credential, given a row whose secrets are plain or were not read.
