@@ -239,6 +239,26 @@ func TestSaveBehindARowThatDoesNotOpen(t *testing.T) {
 	}
 }
 
+// TestDueBehindRowsThatDoNotOpen: rows that do not open have been due for longest, and are several
+// times as many as a batch has. The batch has the others all the same.
+func TestDueBehindRowsThatDoNotOpen(t *testing.T) {
+	const limit = 4
+	onServers(t, func(t *testing.T, s *server) {
+		db := s.open(t, s.migrated(t), "")
+		foreign, store := sealedStore(t, db, 2), sealedStore(t, db, 1)
+		seedAccounts(t, foreign, 5*limit)
+		execute(t, db, "UPDATE credentials SET due_at = due_at - INTERVAL 1 HOUR")
+		for i := range limit {
+			seed(t, store, keyOf(fmt.Sprint("readable ", i)))
+		}
+		due, err := store.ClaimDue(bounded(t), batchOf("holder", limit))
+		must(t, err)
+		equal(t, "claimed", len(due), limit)
+		equal(t, "rows that are due again at once", query[int](t, db,
+			"SELECT COUNT(*) FROM credentials WHERE due_at <= UTC_TIMESTAMP(6)"), 0)
+	})
+}
+
 // TestForeignAEAD (invariant 14): an AEAD that panics or fails gives an error without its text.
 func TestForeignAEAD(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {

@@ -121,17 +121,8 @@ func (s *Store) claimDue(
 	if batch.Probe {
 		lock = s.sql.lockProbe
 	}
-	found, err := all(ctx, conn, lock, args)
+	due, err := s.lockDue(ctx, conn, lock, args)
 	if err != nil {
-		return nil, err
-	}
-	due, bad := s.readable(found)
-	for _, one := range bad {
-		if errors.Is(one.err, credentials.ErrOtherDeployment) {
-			return nil, one.err
-		}
-	}
-	if err := s.postpone(ctx, conn, bad, args["lease"]); err != nil {
 		return nil, err
 	}
 	claimable := due[:0]
@@ -151,15 +142,44 @@ func (s *Store) claimDue(
 	return s.claim(ctx, conn, batch.Claim, claimable)
 }
 
-// postpone has the rows that cannot be read not be due for the length of a lease.
-func (s *Store) postpone(ctx context.Context, conn *sqlx.Conn, bad []unreadable, lease any) error {
-	if len(bad) == 0 {
-		return nil
+// maxPostpones is how many times one claim looks for others in the place of rows that cannot be read.
+const maxPostpones = 20
+
+// lockDue locks due rows and returns those that can be read. The others are postponed, and the
+// search is made again: however many of them have been due for longest, the rest is reached.
+func (s *Store) lockDue(
+	ctx context.Context, conn *sqlx.Conn, lock statement, args map[string]any,
+) (due []credentials.Credential, err error) {
+	var postponed []unreadable
+	for range maxPostpones {
+		found, err := all(ctx, conn, lock, args)
+		if err != nil {
+			return nil, err
+		}
+		var bad []unreadable
+		if due, bad = s.readable(found); len(bad) == 0 {
+			break
+		}
+		if err := s.postpone(ctx, conn, bad, args["lease"]); err != nil {
+			return nil, err
+		}
+		postponed = append(postponed, bad...)
 	}
-	s.log.WarnContext(ctx, "due credentials cannot be read, and are passed over for the length of a lease",
-		"count", len(bad), "credential", bad[0].key.String(), "error", bad[0].err)
+	if len(postponed) > 0 {
+		s.log.WarnContext(ctx, "due credentials cannot be read, and are passed over for the length of a lease",
+			"count", len(postponed), "credential", postponed[0].key.String(), "error", postponed[0].err)
+	}
+	return due, nil
+}
+
+// postpone has rows that cannot be read not be due for the length of a lease. One of another
+// deployment is an error.
+func (s *Store) postpone(ctx context.Context, conn *sqlx.Conn, bad []unreadable, lease any) error {
 	ids := make([]uint64, len(bad))
 	for i, one := range bad {
+		if errors.Is(one.err, credentials.ErrOtherDeployment) {
+			return one.err
+		}
 		ids[i] = one.row
 	}
 	query, values, err := sqlx.In(s.sql.updatePostpone.text, lease, ids)
