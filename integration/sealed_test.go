@@ -296,3 +296,20 @@ func (a foreignAEAD) Encrypt(text, _ []byte) ([]byte, error) {
 func (a foreignAEAD) Decrypt(ciphertext, data []byte) ([]byte, error) {
 	return a.Encrypt(ciphertext, data)
 }
+
+// TestExportOfAHalfSealedRow (invariant 14): a plain token in a sealed row, put there by hand or by
+// another program, leaves the table with --reveal alone.
+func TestExportOfAHalfSealedRow(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		db := s.open(t, s.migrated(t), "")
+		store := storeWith(t, db, production)
+		for _, column := range []string{"access_token", "refresh_token", "extra"} {
+			put(t, store, alice, longGrant.Grant)
+			execute(t, db, "UPDATE credentials SET "+column+" = ?", `{"a": "marked"}`)
+			for e, err := range store.Export(bounded(t), "", false) {
+				failsWith(t, "Export with a plain "+column, err, "not sealed")
+				equal(t, "the exported credential", fmt.Sprint(e), fmt.Sprint(latchkey.Exported{Key: alice}))
+			}
+		}
+	})
+}

@@ -116,7 +116,7 @@ func (s *Store) exported(r row, reveal bool) (Exported, error) {
 		if values, err = s.sealer.open(r.key(), r.Deployment, values); err != nil {
 			return Exported{Key: r.key()}, err
 		}
-	} else if !begins(values.extra) {
+	} else if !values.sealed() {
 		return Exported{Key: r.key()}, fmt.Errorf("%s is not sealed in the table, and a plain export has to be asked for",
 			r.key())
 	}

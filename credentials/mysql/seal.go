@@ -52,6 +52,16 @@ func (v *secrets) tokens() string {
 	return strings.Join(there, " ")
 }
 
+// sealed reports whether all of them are sealed; a token that is not there is none that is plain.
+func (v *secrets) sealed() bool {
+	for column, value := range v.byColumn() {
+		if !begins(*value) && (column == "extra" || len(*value) > 0) {
+			return false
+		}
+	}
+	return true
+}
+
 // sealer seals the secrets that a store writes, and opens those that it reads.
 type sealer struct {
 	aead          AEAD // nil: the secrets are written as they are
