@@ -15,7 +15,7 @@ import (
 	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
-// TestReseal: rows that are plain or under an old key are sealed anew, and nothing else of them
+// TestReseal: rows that are plain or under an old key are re-sealed, and nothing else of them
 // changes. A call that was broken off goes on after the last row.
 func TestReseal(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
@@ -68,7 +68,7 @@ func counts(t testing.TB, store *latchkey.Store, want latchkey.KeyCount, others 
 	}
 }
 
-// TestResealBesideTraffic: rows are claimed, saved and put while they are sealed anew, several
+// TestResealBesideTraffic: rows are claimed, saved and put while they are re-sealed, several
 // times over. No call fails, no save is superseded, every row has the last token that was written,
 // and none needs the old key.
 func TestResealBesideTraffic(t *testing.T) {
@@ -141,8 +141,8 @@ func writeOnce(store *latchkey.Store, key credentials.Key, token string, turn in
 	return store.Save(ctx, c.Fence(), r)
 }
 
-// TestResealUnderALease: a row is sealed anew while its holder exchanges. The failure of that
-// exchange is recorded all the same, and a holder that died counts as interrupted: resealing is no
+// TestResealUnderALease: a row is re-sealed while its holder exchanges. The failure of that
+// exchange is recorded all the same, and a holder that died counts as interrupted: re-sealing is no
 // write that anybody waits for.
 func TestResealUnderALease(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
@@ -182,7 +182,7 @@ func heldLock(t *testing.T, s *server, database string, aead latchkey.AEAD) (sto
 	return storeWith(t, s.openWire(t, database, "", w), latchkey.Options{AEAD: aead}), reached, open
 }
 
-// TestResealAfterAnotherWrite: between the read of a row and its resealing, the row is put anew, or
+// TestResealAfterAnotherWrite: between the read of a row and its re-sealing, the row is put anew, or
 // sealed by somebody whose primary key is newer. Neither is covered.
 func TestResealAfterAnotherWrite(t *testing.T) {
 	for _, test := range []struct {

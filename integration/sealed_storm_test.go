@@ -13,12 +13,12 @@ import (
 	"github.com/latchkey-go/latchkey/internal/storm/report"
 )
 
-// Of rekeyedRows, the first rowsUnderOldKey are sealed under the old key when the storm begins, and
-// the others are not sealed. All of them are re-keyed with transactions of rekeyBatch rows.
+// Of resealedRows, the first rowsUnderOldKey are sealed under the old key when the storm begins, and
+// the others are not sealed. All of them are re-sealed with transactions of resealBatch rows.
 const (
-	rekeyedRows     = 100_000
+	resealedRows    = 100_000
 	rowsUnderOldKey = 10_000
-	rekeyBatch      = 500
+	resealBatch     = 500
 )
 
 // rotation is a table amid a rotation: the processes of a storm seal under the old key, and can
@@ -37,7 +37,7 @@ type rotation struct {
 }
 
 // remoteKMS seals as slowly as a key that is asked for over a network, so that others write a row
-// between its being read and re-keyed.
+// between its being read and re-sealed.
 type remoteKMS struct{ latchkey.AEAD }
 
 func (r remoteKMS) Encrypt(plaintext, associatedData []byte) ([]byte, error) {
@@ -74,12 +74,12 @@ func newRotation(t *testing.T, s *server) *rotation {
 func (r *rotation) seed(t *testing.T) (last uint64) {
 	t.Helper()
 	db := r.server.open(t, r.database, "")
-	insertRows(t, db, rekeyedRows, func(i int) newRow {
+	insertRows(t, db, resealedRows, func(i int) newRow {
 		return newRow{service: alice.Service, account: accountOf(i), refreshToken: tokenOf(i)}
 	})
 	ctx, cancel := context.WithCancel(within(t, 2*patience))
 	defer cancel()
-	done, err := r.old.Reseal(ctx, latchkey.Reseal{Batch: rekeyBatch, Each: func(done latchkey.Resealed) {
+	done, err := r.old.Reseal(ctx, latchkey.Reseal{Batch: resealBatch, Each: func(done latchkey.Resealed) {
 		if done.Written >= rowsUnderOldKey {
 			cancel()
 		}
@@ -93,14 +93,14 @@ func (r *rotation) seed(t *testing.T) (last uint64) {
 func accountOf(i int) string { return fmt.Sprint("account ", i) }
 func tokenOf(i int) string   { return fmt.Sprint("refresh token ", i) }
 
-// TestRekeyDuringAStorm: a hundred thousand rows are re-keyed beside processes that ask and renew
-// all the time, whose own rows are re-keyed over and over. No caller fails, and no write is lost.
-func TestRekeyDuringAStorm(t *testing.T) {
+// TestResealDuringAStorm: a hundred thousand rows are re-sealed beside processes that ask and renew
+// all the time, whose own rows are re-sealed over and over. No caller fails, and no write is lost.
+func TestResealDuringAStorm(t *testing.T) {
 	onOneServer(t, func(t *testing.T, s *server) {
 		r := newRotation(t, s)
 		last := r.seed(t)
-		rekeyed := start(func() error {
-			done, err := r.new.Reseal(within(t, 5*patience), latchkey.Reseal{Batch: rekeyBatch})
+		resealed := start(func() error {
+			done, err := r.new.Reseal(within(t, 5*patience), latchkey.Reseal{Batch: resealBatch})
 			equal(t, "rows that do not open", done.Unreadable, 0)
 			return err
 		})
@@ -108,22 +108,22 @@ func TestRekeyDuringAStorm(t *testing.T) {
 		for running := true; running; storms++ {
 			again += r.storm(t, last)
 			select {
-			case err := <-rekeyed:
+			case err := <-resealed:
 				must(t, err)
 				running = false
 			default: // there are rows left for another storm
 			}
 		}
-		t.Logf("the rows of %d storms were re-keyed %d times", storms, again)
-		equal(t, "whether a storm's rows were re-keyed", again > 0, true)
+		t.Logf("the rows of %d storms were re-sealed %d times", storms, again)
+		equal(t, "whether a storm's rows were re-sealed", again > 0, true)
 		r.isComplete(t)
 	})
 }
 
-// storm has processes ask and renew for two lifetimes, and re-keys their rows, which stand behind
+// storm has processes ask and renew for two lifetimes, and re-seals their rows, which stand behind
 // that row, over and over: to the new key and back, so that at each save of an exchange a row may be
-// about to be re-keyed. It returns how often rows were.
-func (r *rotation) storm(t *testing.T, last uint64) (rekeyed int) {
+// about to be re-sealed. It returns how often rows were.
+func (r *rotation) storm(t *testing.T, last uint64) (resealed int) {
 	t.Helper()
 	var got report.Report
 	ended := start(func() (err error) {
@@ -139,12 +139,12 @@ func (r *rotation) storm(t *testing.T, last uint64) (rekeyed int) {
 		case err := <-ended:
 			must(t, err)
 			calm(t, got)
-			return rekeyed
+			return resealed
 		default:
 			done, err := r.turns[turn%2].Reseal(within(t, patience), latchkey.Reseal{After: last})
 			must(t, err)
 			equal(t, "rows of the storm that do not open", done.Unreadable, 0)
-			rekeyed += done.Written
+			resealed += done.Written
 		}
 	}
 }
@@ -154,12 +154,12 @@ func (r *rotation) isComplete(t *testing.T) {
 	t.Helper()
 	count, err := r.new.CountKeys(within(t, patience))
 	must(t, err)
-	if count.Rows != rekeyedRows || count.Keys[r.newKey] != rekeyedRows || count.Others() != 0 {
-		t.Errorf("rows by key: %+v, want %d under %d", count, rekeyedRows, r.newKey)
+	if count.Rows != resealedRows || count.Keys[r.newKey] != resealedRows || count.Others() != 0 {
+		t.Errorf("rows by key: %+v, want %d under %d", count, resealedRows, r.newKey)
 	}
 	// Of each ten rows one is read: they were all written by the same statement.
 	const page, step = 1000, 10
-	for first := 0; first < rekeyedRows; first += page * step {
+	for first := 0; first < resealedRows; first += page * step {
 		keys := make([]credentials.Key, page)
 		for i := range keys {
 			keys[i] = keyOf(accountOf(first + i*step))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/user"
 	"strings"
@@ -134,5 +133,5 @@ func (c change) refused(key credentials.Key, err error) error {
 
 // audit writes the line of the log that says who changed what.
 func audit(ctx context.Context, cmd *cli.Command, text string, args ...any) {
-	slog.New(slog.NewTextHandler(cmd.Root().ErrWriter, nil)).InfoContext(ctx, text, args...)
+	logOf(cmd).InfoContext(ctx, text, args...)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -79,7 +78,7 @@ func runDelete(ctx context.Context, cmd *cli.Command) error {
 
 // runDeleteAll is delete with --service.
 func runDeleteAll(ctx context.Context, cmd *cli.Command) error {
-	dryRun, by := cmd.Bool("dry-run"), byOf(cmd)
+	dryRun := cmd.Bool("dry-run")
 	service, err := credentials.NormalizeService(cmd.String("service"))
 	switch {
 	case err != nil:
@@ -92,31 +91,10 @@ func runDeleteAll(ctx context.Context, cmd *cli.Command) error {
 		return usagef(cmd, "delete --service deletes all credentials of %s, and cannot be undone; "+
 			"look with --dry-run, and confirm with --yes", service)
 	}
-	return withStore(ctx, cmd, func(store *mysql.Store) error {
-		var names strings.Builder
-		accounts := []string{}
-		n, err := store.DeleteAll(ctx, mysql.Deletion{Service: service, DryRun: dryRun, Each: func(key credentials.Key) {
-			accounts = append(accounts, key.Account)
-			_, _ = fmt.Fprintln(&names, key)
-		}})
-		if n > 0 && !dryRun {
-			audit(ctx, cmd, "credentials deleted", "service", service, "deleted", n, "by", by)
-		}
-		if err != nil && n > 0 {
-			return fmt.Errorf("%s deleted, then: %w; the same command goes on", count(n, "credential"), err)
-		}
-		if err != nil {
-			return err
-		}
-		told := map[string]any{
-			"service": service, "dry_run": dryRun, "deleted": n, "accounts": accounts, "by": by,
-		}
-		return emit(cmd, told, func() string {
-			done := "deleted"
-			if dryRun {
-				done = "to delete"
-			}
-			return fmt.Sprintf("%s%s of %s %s\n", names.String(), count(n, "credential"), service, done)
-		})
-	})
+	return sweep{
+		service: service, noun: "credential", verb: "delete", past: "deleted",
+		do: func(store *mysql.Store, each func(credentials.Key)) (int, error) {
+			return store.DeleteAll(ctx, mysql.Deletion{Service: service, DryRun: dryRun, Each: each})
+		},
+	}.run(ctx, cmd)
 }

@@ -21,9 +21,9 @@ func importCommand() *cli.Command {
 		Name:  "import",
 		Usage: "put the credentials that demo export has written",
 		Description: `A credential that is there already is kept, unless --replace is given. Sealed
-lines must open with this command's keys and deployment name; what is put is sealed with the primary
-key. What was dead or disabled stays so. Stop what exchanges the same grants elsewhere before: two
-tables with one grant present its refresh token twice.
+lines must open with this command's keys and deployment name, and are sealed under the primary key
+when they are put. Credentials that were dead or disabled stay so. Stop the programs that exchange
+the same grants elsewhere before: two tables with one grant present its refresh token twice.
 
 Example: demo import --from xero.jsonl --dry-run`,
 		Flags: []cli.Flag{

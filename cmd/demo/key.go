@@ -17,7 +17,8 @@ func keyCommand() *cli.Command {
 		Usage: "make, rotate, list and retire the keys that tokens are sealed under",
 		Description: `A keyset is a Tink keyset of AEAD keys, as JSON in clear text, in a file that
 nobody but its owner (and, at most, its group) can read. One key of it is the primary, which seals;
-all keys that are enabled open. No subcommand prints a key. A change replaces the file as a whole.
+all keys that are not retired open. No subcommand prints a key. A change replaces the file as a
+whole.
 
 A rotation takes two steps, since a process that has not read the new key cannot open what another
 one sealed under it:
@@ -163,7 +164,7 @@ func runKeyList(_ context.Context, cmd *cli.Command) error {
 	list := []shownKey{}
 	for _, key := range k.Keys() {
 		status := "enabled"
-		if !key.Enabled {
+		if key.Retired {
 			status = "retired"
 		}
 		list = append(list, shownKey{key.ID, status, key.Primary})

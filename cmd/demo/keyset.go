@@ -24,11 +24,11 @@ const (
 // storeFlags say how tokens are stored; storeOptions reads them.
 func storeFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "keyset", Usage: "seals tokens in the table under the keys in `FILE`, " +
+		&cli.StringFlag{Name: "keyset", Usage: "seal tokens in the table under the keys in `FILE`, " +
 			"which `demo key new` makes; without it $" + keysetEnv + " may hold a keyset itself"},
-		&cli.BoolFlag{Name: "require-sealed", Usage: "takes no token that stands in the table unsealed"},
-		&cli.StringFlag{Name: "deployment", Usage: "the `NAME` of this installation among copies of its " +
-			"table, whose rows are left alone; without it $" + deploymentEnv},
+		&cli.BoolFlag{Name: "require-sealed", Usage: "take no token that stands in the table unsealed"},
+		&cli.StringFlag{Name: "deployment", Usage: "the `NAME` of this installation; rows with another " +
+			"name are left alone; without it $" + deploymentEnv},
 	}
 }
 

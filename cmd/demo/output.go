@@ -31,6 +31,11 @@ func emit(cmd *cli.Command, object any, lines func() string) error {
 	return encoder.Encode(object)
 }
 
+// logOf is the command's log, on stderr.
+func logOf(cmd *cli.Command) *slog.Logger {
+	return slog.New(slog.NewTextHandler(cmd.Root().ErrWriter, nil))
+}
+
 // note writes a line to stderr: progress, never a result.
 func note(cmd *cli.Command, format string, args ...any) {
 	_, _ = fmt.Fprintf(cmd.Root().ErrWriter, format+"\n", args...)

@@ -17,11 +17,11 @@ import (
 func rekeyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "rekey",
-		Usage: "seal under the primary key what older keys sealed, and what is not sealed yet",
+		Usage: "re-seal under the primary key the rows of older keys, and seal plain rows",
 		Description: `Services go on meanwhile: a row is written if nobody wrote it since it was read.
-An interrupt (Ctrl-C, SIGTERM) ends the command after a batch, and it says where to go on. At the
-end it says how many rows need each key. The exit status is 1 while a row is left that is not sealed
-under the primary key; with --dry-run, too.
+An interrupt (Ctrl-C, SIGTERM) ends the command after a batch, and the last line says where to go
+on. The result has the number of rows that need each key. The exit status is 1 while a row is left
+that is not sealed under the primary key; with --dry-run, too.
 
 Example: demo rekey --keyset keyset.json --rate 2000
 Example: demo rekey --keyset keyset.json --dry-run --json`,
@@ -58,9 +58,9 @@ func pagingFlags() []cli.Flag {
 			Name: "batch", Value: mysql.DefaultResealBatch,
 			Usage: "rows that one transaction writes, which are locked meanwhile",
 		},
-		&cli.Uint64Flag{Name: "after", HideDefault: true, Usage: "goes on behind the row of that `ID`, " +
+		&cli.Uint64Flag{Name: "after", HideDefault: true, Usage: "go on behind the row of that `ID`, " +
 			"where an interrupted command stopped"},
-		&cli.BoolFlag{Name: "dry-run", Usage: "counts the rows, and changes nothing"},
+		&cli.BoolFlag{Name: "dry-run", Usage: "count the rows, and change nothing"},
 	}
 }
 
@@ -90,7 +90,7 @@ func runRekey(ctx context.Context, cmd *cli.Command) error {
 		if err == nil {
 			err = shown.countKeys(ctx, store)
 		}
-		return shown.end(cmd, "sealed anew", err)
+		return shown.end(cmd, "re-sealed", err)
 	})
 }
 

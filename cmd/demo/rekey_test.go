@@ -45,10 +45,10 @@ func TestRekey(t *testing.T) {
 	isListed(t, name, fmt.Sprintf("%d enabled false\n", first), fmt.Sprintf("%d enabled true\n", second))
 
 	dry := demo(t, "", with("rekey", "--dry-run")...).ends(exitFailed).shows(
-		"4 rows read: 3 to be sealed anew, 1 in order, 0 left", "1 row not sealed\n",
+		"4 rows read: 3 to be re-sealed, 1 in order, 0 left", "1 row not sealed\n",
 		fmt.Sprintf("2 rows under the key %d\n", first), fmt.Sprintf("1 row under the key %d, the primary\n", second))
 	dry.hides(keyMaterials(t, name)...).hides("hunter2")
-	demo(t, "", with("rekey")...).ends(0).shows("3 sealed anew, 1 in order",
+	demo(t, "", with("rekey")...).ends(0).shows("3 re-sealed, 1 in order",
 		fmt.Sprintf("4 rows under the key %d, the primary\n", second)).hides("not sealed", "hunter2")
 	done := ok(t, "", with("rekey")...)
 	fields{"ok": true, "written": 0.0, "current": 4.0, "left": 0.0}.in(t, done)

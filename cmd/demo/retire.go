@@ -16,8 +16,8 @@ func retireCommand() *cli.Command {
 		Usage:     "have a key open nothing any more, once no row needs it",
 		ArgsUsage: "KEY",
 		Description: `Asks the table first, and refuses while a row was sealed under the key: demo rekey
-comes before. A process that still seals under the key, as its keyset is an old one, is not seen:
-give every process the keyset with the new primary key first. A retired key stays in the keyset, and
+comes before. A process with an old keyset, which still seals under the key, is not seen: give
+every process the keyset with the new primary key first. A retired key stays in the keyset, and
 --undo has it open again; --delete removes it for good, with every backup that it sealed.
 
 Example: demo key retire 1234567890 --keyset keyset.json`,
@@ -43,10 +43,10 @@ func runKeyRetire(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	status, change := "retired", (*keyset.Keyset).Disable
+	status, change := "retired", (*keyset.Keyset).Retire
 	switch {
 	case undo:
-		status, change = "enabled", (*keyset.Keyset).Enable
+		status, change = "enabled", (*keyset.Keyset).Restore
 	case remove:
 		status, change = "deleted", (*keyset.Keyset).Delete
 	}

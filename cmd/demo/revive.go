@@ -92,34 +92,13 @@ func runReviveAll(ctx context.Context, cmd *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	var names strings.Builder
-	accounts := []string{}
-	revival.Each = func(key credentials.Key) {
-		accounts = append(accounts, key.Account)
-		_, _ = fmt.Fprintln(&names, key)
-	}
-	return withStore(ctx, cmd, func(store *mysql.Store) error {
-		n, err := store.Revive(ctx, revival)
-		if n > 0 && !revival.DryRun {
-			audit(ctx, cmd, "grants revived", "service", revival.Service, "revived", n, "by", byOf(cmd))
-		}
-		if err != nil && n > 0 {
-			return fmt.Errorf("%s revived, then: %w; the same command goes on", count(n, "grant"), err)
-		}
-		if err != nil {
-			return err
-		}
-		revived := map[string]any{
-			"service": revival.Service, "dry_run": revival.DryRun, "revived": n, "accounts": accounts,
-		}
-		return emit(cmd, revived, func() string {
-			done := "revived"
-			if revival.DryRun {
-				done = "to revive"
-			}
-			return fmt.Sprintf("%s%s of %s %s\n", names.String(), count(n, "grant"), revival.Service, done)
-		})
-	})
+	return sweep{
+		service: revival.Service, noun: "grant", verb: "revive", past: "revived",
+		do: func(store *mysql.Store, each func(credentials.Key)) (int, error) {
+			revival.Each = each
+			return store.Revive(ctx, revival)
+		},
+	}.run(ctx, cmd)
 }
 
 // revivalOf reads the flags.

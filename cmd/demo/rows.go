@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,7 +74,7 @@ func printableName(name string) string {
 
 // withStore opens the store on the server in use, checks that its table is there, and calls do.
 func withStore(ctx context.Context, cmd *cli.Command, do func(store *mysql.Store) error) error {
-	options, err := storeOptions(cmd, slog.New(slog.NewTextHandler(cmd.Root().ErrWriter, nil)))
+	options, err := storeOptions(cmd, logOf(cmd))
 	if err != nil {
 		return err
 	}

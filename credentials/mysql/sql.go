@@ -291,7 +291,7 @@ const (
 const lockRows = "SELECT id FROM `credentials` FORCE INDEX (PRIMARY)\nWHERE id IN (?)\n" +
 	forUpdate + skipLocked
 
-// updateReseal writes the same secrets sealed anew, all of a row's at once, and only if nothing was
+// updateReseal writes the same secrets re-sealed, all of a row's at once, and only if nothing was
 // written since they were read. version stays, for nothing has changed that anybody waits for. Were
 // it to move on, the failure of an exchange that is under way would miss, and a lease that ended
 // with nothing saved would look overtaken by a success: its interruption would be lost. Another

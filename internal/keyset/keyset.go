@@ -28,7 +28,7 @@ type Keyset struct {
 type Key struct {
 	ID      uint32
 	Primary bool // new values are sealed under this key
-	Enabled bool // a key that is not enabled opens nothing
+	Retired bool // the key opens nothing
 }
 
 // New makes a keyset of one key, AES-256-GCM with Tink's output prefix: each sealed value begins
@@ -59,7 +59,7 @@ func Parse(text []byte) (*Keyset, error) {
 	return k, nil
 }
 
-// AEAD seals under the primary key and opens under every enabled key.
+// AEAD seals under the primary key and opens under every key that is not retired.
 func (k *Keyset) AEAD() (tink.AEAD, error) {
 	sealer, err := aead.New(k.handle)
 	if err != nil {
@@ -85,7 +85,7 @@ func (k *Keyset) Keys() []Key {
 		if entry, err := k.handle.Entry(i); err == nil {
 			keys = append(keys, Key{
 				ID: entry.KeyID(), Primary: entry.IsPrimary(),
-				Enabled: entry.KeyStatus() == keyset.Enabled,
+				Retired: entry.KeyStatus() != keyset.Enabled,
 			})
 		}
 	}
@@ -117,27 +117,27 @@ func (k *Keyset) Newest() Key {
 	return keys[len(keys)-1]
 }
 
-// Promote makes an enabled key the primary.
+// Promote makes a key the primary. A retired key is refused.
 func (k *Keyset) Promote(id uint32) error {
 	switch key, err := k.find(id); {
 	case err != nil:
 		return err
-	case !key.Enabled:
+	case key.Retired:
 		return fmt.Errorf("the key %d is retired; `demo key retire --undo %d` has it open again", id, id)
 	}
 	return k.change(func(m *keyset.Manager) error { return m.SetPrimary(id) })
 }
 
-// Disable has a key open nothing any more, until Enable. The primary key is refused.
-func (k *Keyset) Disable(id uint32) error {
+// Retire has a key open nothing any more, until Restore. The primary key is refused.
+func (k *Keyset) Retire(id uint32) error {
 	if err := k.notPrimary(id); err != nil {
 		return err
 	}
 	return k.change(func(m *keyset.Manager) error { return m.Disable(id) })
 }
 
-// Enable has a disabled key open again.
-func (k *Keyset) Enable(id uint32) error {
+// Restore has a retired key open again.
+func (k *Keyset) Restore(id uint32) error {
 	if _, err := k.find(id); err != nil {
 		return err
 	}

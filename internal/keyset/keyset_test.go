@@ -91,34 +91,34 @@ func TestRotation(t *testing.T) {
 	if opens(t, old, promoted) {
 		t.Error("the promoted key does not seal")
 	}
-	want := []keyset.Key{{ID: first, Enabled: true}, {ID: second, Enabled: true, Primary: true}}
+	want := []keyset.Key{{ID: first}, {ID: second, Primary: true}}
 	if got := promoted.Keys(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("Keys: got %v, want %v", got, want)
 	}
 
 	retired := clone(t, promoted)
-	must(t, retired.Disable(first))
+	must(t, retired.Retire(first))
 	if opens(t, retired, old) {
-		t.Error("a disabled key opens")
+		t.Error("a retired key opens")
 	}
-	fails(t, "Promote of a disabled key", retired.Promote(first), "is retired")
+	fails(t, "Promote of a retired key", retired.Promote(first), "is retired")
 	retired = clone(t, retired)
-	must(t, retired.Enable(first))
+	must(t, retired.Restore(first))
 	if !opens(t, retired, old) {
-		t.Error("a key that was enabled again does not open")
+		t.Error("a key that was restored does not open")
 	}
 	must(t, retired.Delete(first))
 	if opens(t, retired, old) || len(retired.Keys()) != 1 {
 		t.Errorf("a deleted key is there: %v", retired)
 	}
 	for what, err := range map[string]error{
-		"Disable": retired.Disable(second), "Delete": retired.Delete(second),
+		"Retire": retired.Retire(second), "Delete": retired.Delete(second),
 	} {
 		fails(t, what+" of the primary", err, "is the primary")
 	}
 	for what, err := range map[string]error{
-		"Promote": retired.Promote(first), "Disable": retired.Disable(first),
-		"Enable": retired.Enable(first), "Delete": retired.Delete(first),
+		"Promote": retired.Promote(first), "Retire": retired.Retire(first),
+		"Restore": retired.Restore(first), "Delete": retired.Delete(first),
 	} {
 		fails(t, what+" of a key that is not there", err, "has no key")
 	}
