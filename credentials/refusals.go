@@ -15,8 +15,8 @@ const (
 	minRefusedFor = 6 * time.Hour
 
 	// refusedPart is the part of the time since the first of those refusals that passes before the
-	// next try, up to maxRefusalPause. The number of tries grows with the logarithm of the time, and
-	// the end of a provider's fault is found out late by a quarter of its length.
+	// next try, up to maxRefusalPause. The number of tries grows with the logarithm of the time,
+	// and the end of a provider's fault is found out late by a quarter of its length.
 	refusedPart     = 4
 	maxRefusalPause = time.Hour
 )

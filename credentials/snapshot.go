@@ -14,8 +14,8 @@ type snapshot struct {
 }
 
 // snapshot returns the token that was read; nil if there is none, it has expired or the credential
-// is disabled. It ends no later than r.at says, and no earlier than it would if it had been read
-// when the answer came.
+// is disabled. The snapshot ends no later than r.at says, and no earlier than it would if it had
+// been read when the answer came.
 func (e *engine) snapshot(r reading) *snapshot {
 	now, expires := e.now(), r.at.add(r.ExpiresIn)
 	if r.AccessToken.IsZero() || now >= expires || r.Disabled.By != "" {

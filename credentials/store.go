@@ -30,12 +30,12 @@ var ErrNoClaim = errors.New("the claim has no ID")
 // Keys are normalized ([Key.Normalize]); ErrNotFound, ErrSuperseded, ErrUnavailable, ErrSchema,
 // ErrSealed and ErrOtherDeployment are wrapped.
 type Store interface {
-	// Get returns the credential as it is committed now, or ErrNotFound. It waits for no row lock.
+	// Get returns the credential as it is committed now, or ErrNotFound, and waits for no row lock.
 	Get(ctx context.Context, key Key) (Credential, error)
 
 	// GetAll reads each of these credentials as Get does, at one moment or a few. The answer has
 	// one Found per key, in the order of keys; a key may come twice. The error of the call itself
-	// is never about a single key. It waits for no row lock.
+	// is never about a single key. GetAll waits for no row lock.
 	GetAll(ctx context.Context, keys []Key) ([]Found, error)
 
 	// Versions returns the present version of each of these rows. A row that is gone is absent from

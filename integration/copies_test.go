@@ -10,8 +10,9 @@ import (
 	"github.com/latchkey-go/latchkey/internal/testkit"
 )
 
-// TestInvariant16Copies: a copy of the table, or the table itself, under another deployment's name. Nothing is
-// claimed, written or revived there, with or without sealing, until the rows are adopted.
+// TestInvariant16Copies: a copy of the table, or the table itself, under another deployment's name.
+// Nothing is claimed, written or revived there, with or without sealing, until the rows are
+// adopted.
 func TestInvariant16Copies(t *testing.T) {
 	for name, aead := range map[string]latchkey.AEAD{"unsealed": nil, "sealed": testkit.NewKeyring(1)} {
 		t.Run(name, func(t *testing.T) {

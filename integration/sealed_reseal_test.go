@@ -182,8 +182,8 @@ func heldLock(t *testing.T, s *server, database string, aead latchkey.AEAD) (sto
 	return storeWith(t, s.openWire(t, database, "", w), latchkey.Options{AEAD: aead}), reached, open
 }
 
-// TestResealAfterAnotherWrite: between the read of a row and its re-sealing, the row is put anew, or
-// sealed by somebody whose primary key is newer. Neither is covered.
+// TestResealAfterAnotherWrite: between the read of a row and its re-sealing, the row is put anew,
+// or sealed by somebody whose primary key is newer. Neither is covered.
 func TestResealAfterAnotherWrite(t *testing.T) {
 	for _, test := range []struct {
 		name  string

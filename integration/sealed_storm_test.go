@@ -13,8 +13,8 @@ import (
 	"github.com/latchkey-go/latchkey/internal/storm/report"
 )
 
-// Of resealedRows, the first rowsUnderOldKey are sealed under the old key when the storm begins, and
-// the others are not sealed. All of them are re-sealed with transactions of resealBatch rows.
+// Of resealedRows, the first rowsUnderOldKey are sealed under the old key when the storm begins,
+// and the others are not sealed. All of them are re-sealed with transactions of resealBatch rows.
 const (
 	resealedRows    = 100_000
 	rowsUnderOldKey = 10_000
@@ -121,8 +121,8 @@ func TestResealDuringAStorm(t *testing.T) {
 }
 
 // storm has processes ask and renew for two lifetimes, and re-seals their rows, which stand behind
-// that row, over and over: to the new key and back, so that at each save of an exchange a row may be
-// about to be re-sealed. It returns how often rows were.
+// that row, over and over: to the new key and back, so that at each save of an exchange a row may
+// be about to be re-sealed, and returns how often rows were.
 func (r *rotation) storm(t *testing.T, last uint64) (resealed int) {
 	t.Helper()
 	var got report.Report

@@ -24,8 +24,8 @@ func sealedStore(t testing.TB, db *sql.DB, primary uint32, others ...uint32) *la
 	return storeWith(t, db, latchkey.Options{AEAD: testkit.NewKeyring(primary, others...)})
 }
 
-// tampering is a way to change the row of one account, alice, behind the store's back. Its SQL is
-// what follows SET; ?1, ?2 and ?3 stand for the values of alice's three columns before the last
+// tampering is a way to change the row of one account, alice, behind the store's back. The SQL
+// follows SET; ?1, ?2 and ?3 stand for the values of alice's three columns before the last
 // put.
 type tampering struct {
 	name string
@@ -60,9 +60,9 @@ var tamperings = []tampering{
 		says: `"staging"`},
 }
 
-// TestInvariant16Tampering: a row that was changed by hand, or that no key of the process opens, gives a clear
-// error and no token. Its neighbour is claimed all the same, people still see it, and a new grant
-// mends it.
+// TestInvariant16Tampering: a row that was changed by hand, or that no key of the process opens,
+// gives a clear error and no token. The row beside it is claimed all the same, people still see it,
+// and a new grant mends it.
 func TestInvariant16Tampering(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {
 		db := s.open(t, s.migrated(t), "")
@@ -209,9 +209,9 @@ func TestSealedAtTheNextWrite(t *testing.T) {
 	})
 }
 
-// TestSaveBehindARowThatDoesNotOpen: a holder comes back late, and a later result is stored that its
-// process cannot open, or that belongs to another deployment by now. The save is superseded; to try
-// it again would help nobody, and keep Close waiting.
+// TestSaveBehindARowThatDoesNotOpen: a holder comes back late, and a later result is stored that
+// its process cannot open, or that belongs to another deployment by now. The save is superseded; to
+// try it again would help nobody, and keep Close waiting.
 func TestSaveBehindARowThatDoesNotOpen(t *testing.T) {
 	for name, other := range map[string]latchkey.Options{
 		"another key":        {AEAD: testkit.NewKeyring(2, 1), Deployment: "production"},
@@ -281,8 +281,8 @@ func TestForeignAEAD(t *testing.T) {
 	})
 }
 
-// foreignAEAD is an AEAD of a host's that does not work, and quotes a secret of its own and whatever
-// it was given.
+// foreignAEAD is an AEAD of a host's that does not work, and quotes a secret of its own and
+// whatever it was given.
 type foreignAEAD struct{ panics bool }
 
 func (a foreignAEAD) Encrypt(text, _ []byte) ([]byte, error) {

@@ -41,7 +41,7 @@ type transferDeath struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// transferOf returns the line of an exported credential. It reveals what the export holds.
+// transferOf returns the line of an exported credential, with the secrets that the export has.
 func transferOf(e mysql.Exported) transfer {
 	t := transfer{
 		Service: e.Key.Service, Account: e.Key.Account, Deployment: e.Deployment, Sealed: e.Sealed,
@@ -86,7 +86,7 @@ func (t transfer) exported() mysql.Exported {
 	return e
 }
 
-// errNoTransfer is the error of a line that cannot be read. It quotes nothing of the line.
+// errNoTransfer is the error of a line that cannot be read, and quotes nothing of the line.
 var errNoTransfer = errors.New("it is not a line that demo export has written")
 
 // parseTransfer reads a line.

@@ -142,7 +142,8 @@ func (s *Store) claimDue(
 	return s.claim(ctx, conn, batch.Claim, claimable)
 }
 
-// maxPostpones is how many times one claim looks for others in the place of rows that cannot be read.
+// maxPostpones is how many times one claim looks for others in the place of rows that cannot be
+// read.
 const maxPostpones = 20
 
 // lockDue locks due rows and returns those that can be read. The others are postponed, and the

@@ -12,7 +12,7 @@ import (
 	"github.com/latchkey-go/latchkey/credentials"
 )
 
-// Exported is a credential outside of its table. Its times are the server's, in UTC.
+// Exported is a credential outside of its table, with times of the server's clock, in UTC.
 type Exported struct {
 	Key        credentials.Key
 	Deployment string
@@ -46,9 +46,9 @@ type Event struct {
 const exportPage = 100
 
 // Export yields the credentials of a service, or of all for "", in the order in which they were
-// made: sealed, or plain with reveal. It holds no lock and no snapshot: each credential is as it is
-// when it is read. A newer refresh token makes the exported one useless, so an export is worth no
-// more than a backup of the same age.
+// made: sealed, or plain with reveal. Export holds no lock and no snapshot: each credential is as
+// it is when it is read. A newer refresh token makes the exported one useless, so an export is
+// worth no more than a backup of the same age.
 //
 // A credential that cannot be exported is yielded as an error with its Key, and the others follow:
 // without reveal, one that is not sealed; with it, one that does not open. An error without a Key

@@ -28,8 +28,8 @@ type Reseal struct {
 	// off. Zero: the first row.
 	After uint64
 
-	// Batch is how many rows one transaction writes at most. They are locked for as long as their
-	// UPDATEs take. Zero: DefaultResealBatch.
+	// Batch is how many rows one transaction writes at most, and locks for as long as their UPDATEs
+	// take. Zero: DefaultResealBatch.
 	Batch int
 
 	// Rate is how many rows a second are read at most. Zero: no bound.

@@ -154,8 +154,8 @@ func (s *Store) owns(r row) error {
 		r.Deployment, s.sealer.deployment)
 }
 
-// unlessHeld returns nil if the row has the grant's tokens, and superseded otherwise: also where the
-// row does not open, so that nobody can say whose tokens it has.
+// unlessHeld returns nil if the row has the grant's tokens, and superseded otherwise: also where
+// the row does not open, so that nobody can say whose tokens it has.
 func (s *Store) unlessHeld(r row, g credentials.Grant, superseded error) error {
 	c, err := s.credential(r)
 	switch {

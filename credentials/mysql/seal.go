@@ -52,7 +52,8 @@ func (v *secrets) tokens() string {
 	return strings.Join(there, " ")
 }
 
-// sealed reports whether all of them are sealed; a token that is not there is none that is plain.
+// sealed reports whether no value is plain. A token that is not there counts as none; extra is
+// always there.
 func (v *secrets) sealed() bool {
 	for column, value := range v.byColumn() {
 		if !begins(*value) && (column == "extra" || len(*value) > 0) {

@@ -21,8 +21,8 @@ const selectName = "SELECT id, CAST(account_name AS BINARY) AS account_name_byte
 
 const selectNow = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 
-// updateRevive clears the marks of rows that the transaction has locked; the ids are appended. What
-// is known of an interrupted exchange stays. The rows fall due within a stretch of time, at places
+// updateRevive clears the marks of rows that the transaction has locked; the ids are appended. The
+// record of an interrupted exchange stays. The rows fall due within a stretch of time, at places
 // that the checksums of their ids spread, which are the same for every server that repeats the
 // statement.
 const updateRevive = "UPDATE `credentials`" + `
@@ -33,9 +33,9 @@ SET due_at             = IF(` + enabled + `,
     ` + clearFailure + `
 WHERE failure_class = 'dead' AND id IN `
 
-// updateReviveOne clears the mark of one dead grant, whatever it died of. What is known of an
+// updateReviveOne clears the mark of one dead grant, whatever it died of. The record of an
 // interrupted exchange stays, unless the refresh token is to be presented again all the same: under
-// NeverReplay, the next exchange would fail by that knowledge alone.
+// NeverReplay, the next exchange would fail by that record alone.
 const updateReviveOne = "UPDATE `credentials`" + `
 SET due_at             = IF(` + enabled + `, UTC_TIMESTAMP(6), NULL),
     version            = version + 1,

@@ -59,7 +59,7 @@ type Options struct {
 	AEAD AEAD
 
 	// RequireSealed refuses rows that are not sealed, as [credentials.ErrSealed], once all are:
-	// nobody can then put a plain token in a sealed one's place. It needs an AEAD.
+	// nobody can then put a plain token in a sealed one's place. RequireSealed needs an AEAD.
 	RequireSealed bool
 
 	// Deployment names this installation among copies of its table, such as "production": up to 64

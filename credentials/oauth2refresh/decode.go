@@ -16,8 +16,8 @@ var nests = []string{"data", "authed_user"}
 
 // DecodeAt returns a hook for [Options].Decode that reads the object at that path of a JSON answer
 // as this package reads a whole one: DecodeAt("result", "token") reads {"result":{"token":{…}}}.
-// Without a path it is the whole answer, for a hook that changes what is read. It returns false
-// where there is no access_token.
+// Without a path the hook reads the whole answer, for a hook of one's own that changes the grant.
+// The hook returns false where there is no access_token.
 func DecodeAt(path ...string) func(Response) (credentials.Grant, bool) {
 	return func(response Response) (credentials.Grant, bool) {
 		a := answer{header: response.Header, body: []byte(response.Body.Reveal())}

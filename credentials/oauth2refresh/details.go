@@ -26,9 +26,9 @@ var descriptionWord = regexp.MustCompile(
 const maxWord = 24
 
 // details returns what the answer says beside its code, for the reason in the row: the description,
-// a second code (Google's error_subtype, Microsoft's suberror) and Microsoft's numbers. They tell
-// an organization that is inactive, or a person who has to sign in again, from a grant that was
-// revoked. "" if the answer says nothing that can be shown.
+// a second code (Google's error_subtype, Microsoft's suberror) and Microsoft's numbers. The details
+// tell an organization that is inactive, or a person who has to sign in again, from a grant that
+// was revoked. "" if the answer says nothing that can be shown.
 func (p parameters) details(secrets ...string) string {
 	var b strings.Builder
 	if words := description(p.described(), secrets); words != "" {

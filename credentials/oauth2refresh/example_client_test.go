@@ -62,7 +62,7 @@ func sign(key *rsa.PrivateKey, claims map[string]any) (string, error) {
 	return signed + "." + encode(signature), err
 }
 
-// A client whose certificate stands in place of a secret (RFC 8705). Its transport presents the
+// A client whose certificate stands in place of a secret (RFC 8705). The transport presents the
 // certificate, and names the authorities of the provider's own if they are not the host's.
 func ExampleOptions_mutualTLS() {
 	var certificate tls.Certificate // from tls.LoadX509KeyPair

@@ -55,7 +55,7 @@ func guard[T any](ctx context.Context, run func() (T, error)) (T, error) {
 	}
 }
 
-// hookError is an error that a hook returned. Its text may quote a secret.
+// hookError is an error that a hook returned, whose text may quote a secret.
 type hookError struct{ err error }
 
 // Error names the type alone.

@@ -22,33 +22,35 @@ type Options struct {
 	HTTPClient *http.Client
 
 	// RevocationURL is the address of the provider's revocation endpoint (RFC 7009), which
-	// [Refresher.Revoke] needs. It must hold no secret.
+	// [Refresher.Revoke] needs. The address must hold no secret.
 	RevocationURL string
 
-	// Params, if set, returns parameters that a request has beside the usual ones: audience, resource
-	// (RFC 8707), scope, redirect_uri, a tenant from in.Extra, a client assertion (RFC 7523 section
-	// 2.2) that is made for each request. A parameter with the name of a usual one stands in its
-	// place, and an empty list takes it out; grant_type, refresh_token and code cannot be named. The
-	// hook is asked before each request to the provider, with the zero RefreshInput in Exchange and
-	// with the refresh token alone in Revoke, and gets half of the time that is left. If it fails,
-	// panics or does not return in time, nothing is presented: the error is transient, and wraps the
-	// hook's, whose text is not shown. The hook may be called concurrently.
+	// Params, if set, returns parameters that a request has beside the usual ones: audience,
+	// resource (RFC 8707), scope, redirect_uri, a tenant from in.Extra, a client assertion (RFC
+	// 7523 section 2.2) that is made for each request. A parameter with the name of a usual one
+	// stands in its place, and an empty list takes it out; grant_type, refresh_token and code
+	// cannot be named. The hook is asked before each request to the provider, with the zero
+	// RefreshInput in Exchange and with the refresh token alone in Revoke, and gets half of the
+	// time that is left. If it fails, panics or does not return in time, nothing is presented: the
+	// error is transient, and wraps the hook's, whose text is not shown. The hook may be called
+	// concurrently.
 	Params func(ctx context.Context, in credentials.RefreshInput) (url.Values, error)
 
 	// Header, if set, likewise returns header fields of the request, in place of those of the same
-	// names: an API key, or an idempotency key made of in.Fence. Those that describe the body cannot
-	// be named.
+	// names: an API key, or an idempotency key made of in.Fence. Those that describe the body
+	// cannot be named.
 	Header func(ctx context.Context, in credentials.RefreshInput) (http.Header, error)
 
 	// PlainBasic sends the client's id and secret as they are in HTTP Basic, for providers that do
-	// not decode them as RFC 6749 section 2.3.1 has it. It needs AuthStyleInHeader.
+	// not decode them as RFC 6749 section 2.3.1 has it. PlainBasic needs AuthStyleInHeader.
 	PlainBasic bool
 
-	// Decode, if set, returns the grant of an answer with a status of success (2xx), or false for an
-	// answer that it leaves to this package: a success that this package reads, or no success. The
-	// hook is for providers whose successes look otherwise; [DecodeAt] makes one for those that put
-	// them into an object. Lifetimes are those of [credentials.Grant]: Never for a token that does
-	// not end. A grant without access token counts as false. The hook may be called concurrently.
+	// Decode, if set, returns the grant of an answer with a status of success (2xx), or false for
+	// an answer that it leaves to this package: a success that this package reads, or no success.
+	// The hook is for providers whose successes look otherwise; [DecodeAt] makes one for those that
+	// put them into an object. Lifetimes are those of [credentials.Grant]: Never for a token that
+	// does not end. A grant without access token counts as false. The hook may be called
+	// concurrently.
 	Decode func(Response) (credentials.Grant, bool)
 
 	// Classify, if set, returns the class of an answer that is no success, or false for an answer
@@ -84,6 +86,6 @@ func (r Response) text() string {
 // Format implements [fmt.Formatter]: no verb shows more than Status and Code.
 func (r Response) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.text()) }
 
-// MarshalText implements [encoding.TextMarshaler] for encoding/json and log/slog. It shows the same
-// as Format.
+// MarshalText implements [encoding.TextMarshaler] for encoding/json and log/slog, and shows the
+// same as Format.
 func (r Response) MarshalText() ([]byte, error) { return []byte(r.text()), nil }

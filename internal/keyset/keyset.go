@@ -18,8 +18,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// Keyset is a set of AEAD keys. Its methods may not be called by several goroutines; what AEAD
-// returns may.
+// Keyset is a set of AEAD keys, for one goroutine at a time; the AEAD that it returns is safe for
+// concurrent use.
 type Keyset struct {
 	handle *keyset.Handle
 }

@@ -26,8 +26,8 @@ type code struct {
 	family  *testkit.Family // what it was exchanged for; nil: it was not used
 }
 
-// authorizeCode is the authorization endpoint (RFC 6749 section 4.1.1) with PKCE (RFC 7636, S256). The
-// person consents at once; login_hint names the account, "demo" if there is none.
+// authorizeCode is the authorization endpoint (RFC 6749 section 4.1.1) with PKCE (RFC 7636, S256).
+// The person consents at once; login_hint names the account, "demo" if there is none.
 func (p *Provider) authorizeCode(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	redirect, err := url.Parse(query.Get("redirect_uri"))

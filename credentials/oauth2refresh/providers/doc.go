@@ -6,11 +6,11 @@
 //	}
 //
 // Each fact stands beside the page that states it: see [Fact]. Where no page was found the fact is
-// left out, so that "not stated" can be told from "no". docs/providers.md has all of them in a
-// table.
+// left out, so that "not stated" can be told from "no". docs/providers.md lists
+// them.
 //
-// Facts become policy in one place, [Provider.Service], whose comment has the rules. Whoever knows
-// better changes the service, or a copy of the preset:
+// Facts become policy in one place, [Provider.Service], whose comment has the rules. A program
+// that knows better changes the service, or a copy of the preset:
 //
 //	xero := providers.Xero
 //	xero.Lifetime = providers.Fact[time.Duration]{Value: 20 * time.Minute, Source: "our contract"}

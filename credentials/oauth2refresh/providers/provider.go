@@ -29,7 +29,7 @@ type Provider struct {
 	// Title is the provider's name as people write it.
 	Title string
 
-	// TokenURL is the address of the token endpoint. It has a placeholder, such as {domain}, where
+	// TokenURL is the address of the token endpoint, with a placeholder, such as {domain}, where
 	// regions, tenants or installations have addresses of their own: [Provider.At] fills it.
 	TokenURL Fact[string]
 
@@ -39,8 +39,8 @@ type Provider struct {
 	// AuthStyle is the way in which the endpoint takes the client's id and secret.
 	AuthStyle Fact[oauth2.AuthStyle]
 
-	// RevocationURL is the address of the revocation endpoint (RFC 7009), which takes the client's id
-	// and secret as the token endpoint does. It may have the same placeholder.
+	// RevocationURL is the address of the revocation endpoint (RFC 7009), which takes the client's
+	// id and secret as the token endpoint does. The address may have the same placeholder.
 	RevocationURL Fact[string]
 
 	// Rotation says whether an exchange replaces the refresh token.

@@ -15,7 +15,7 @@ import (
 // defaultAhead is how long before its end a token is due at most, where a service says nothing.
 const defaultAhead = 5 * time.Minute
 
-// Service returns the service for an app's client id and secret. Its refresher is New's of package
+// Service returns the service for an app's client id and secret. The refresher is New's of package
 // oauth2refresh with [Provider.Options]; Endpoint's error, if there is one, is that of
 // credentials.NewManager. The policy follows from the facts:
 //
