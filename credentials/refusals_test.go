@@ -3,6 +3,7 @@ package credentials_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,13 +138,20 @@ func TestUnconfirmedDeathsAreAnIncident(t *testing.T) {
 	inWorld(t, func(w *world) {
 		keys := accounts("github", 40)
 		w.seed(keys...)
-		w.provider.script = turns(puzzled("computer_says_no"))
+		var mended atomic.Bool
+		refuses := turns(puzzled("computer_says_no"))
+		w.provider.script = func(ctx context.Context, in credentials.RefreshInput, n int) (credentials.Grant, error) {
+			if mended.Load() {
+				return w.provider.exchange(in)
+			}
+			return refuses(ctx, in, n)
+		}
 		defer w.start("P").keeps()()
 		w.reaches(48 * time.Hour)
 		if n := w.dead(keys); n > 3 {
 			w.Errorf("%d grants were marked, want 3 at most", n)
 		}
-		w.provider.script = nil
+		mended.Store(true)
 		w.reaches(49 * time.Hour)
 		w.renewed(keys, w.dead(keys))
 	})
