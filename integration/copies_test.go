@@ -41,13 +41,22 @@ func TestInvariant16Copies(t *testing.T) {
 // stranger makes every call as a deployment whose rows alice's and bob's are not.
 func stranger(t *testing.T, store *latchkey.Store) {
 	t.Helper()
-	ctx := bounded(t)
+	ctx, ch := bounded(t), credentials.Change{Key: alice, By: "stranger"}
 	for call, err := range map[string]error{
-		"Get":      errOf(store.Get(ctx, alice)),
-		"Claim":    errOf(store.Claim(ctx, alice, claimOf("stranger"))),
-		"ClaimDue": errOf(store.ClaimDue(ctx, batchOf("stranger", 3))),
-		"Put":      store.Put(ctx, alice, refreshToken("stranger's")),
-		"Delete":   store.Delete(ctx, alice),
+		"Get":       errOf(store.Get(ctx, alice)),
+		"Claim":     errOf(store.Claim(ctx, alice, claimOf("stranger"))),
+		"ClaimDue":  errOf(store.ClaimDue(ctx, batchOf("stranger", 3))),
+		"Put":       store.Put(ctx, alice, refreshToken("stranger's")),
+		"Delete":    store.Delete(ctx, alice),
+		"Disable":   store.Disable(ctx, ch),
+		"Enable":    store.Enable(ctx, ch), // which alice is
+		"EndLease":  store.EndLease(ctx, ch),
+		"ReviveOne": store.ReviveOne(ctx, credentials.Change{Key: keyOf("bob")}, true),
+		"Remove":    store.Remove(ctx, ch),
+		"Import": errOf(store.Import(ctx, latchkey.Exported{
+			Key: alice, RefreshToken: credentials.NewSecret("stranger's"),
+		}, latchkey.ImportOptions{Replace: true})),
+		"Disconnect": errOf(credentials.Disconnect(ctx, store, ch, time.Minute)),
 	} {
 		failsAs(t, call, err, credentials.ErrOtherDeployment)
 		failsWith(t, call, err, `"production"`)
@@ -55,6 +64,12 @@ func stranger(t *testing.T, store *latchkey.Store) {
 	revived, err := store.Revive(ctx, credentials.Revival{Service: alice.Service, Since: time.Hour, DryRun: true})
 	must(t, err)
 	equal(t, "revived", revived, 0)
+	deleted, err := store.DeleteAll(ctx, latchkey.Deletion{Service: alice.Service})
+	must(t, err)
+	equal(t, "deleted", deleted, 0)
+	for _, err := range store.Export(ctx, alice.Service, true) {
+		failsAs(t, "Export", err, credentials.ErrOtherDeployment)
+	}
 	listed := 0
 	for _, err := range store.List(ctx, latchkey.Filter{}) {
 		must(t, err)

@@ -118,14 +118,14 @@ func (s *Store) operate(ctx context.Context, o operation) (err error) {
 
 // operateOn makes the change on the row in the transaction that is open on conn.
 func (s *Store) operateOn(ctx context.Context, conn *sqlx.Conn, o operation, now, tried row) error {
-	switch {
-	case now.ID == 0 && !(o.removes && tried.ID != 0):
+	if now.ID == 0 && !(o.removes && tried.ID != 0) {
 		return credentials.ErrNotFound
-	case o.done(now, tried):
-		return nil
 	}
 	if err := s.owns(now); err != nil {
 		return err
+	}
+	if o.done(now, tried) {
+		return nil
 	}
 	if err := o.Moved(now.ID, now.Version); err != nil {
 		return err
