@@ -59,7 +59,7 @@ func keyID(ciphertext []byte) (id uint32, named bool) {
 // primaryKey returns the id of the key that seals now. An AEAD whose ciphertexts begin at random
 // names none.
 func primaryKey(aead AEAD) (id uint32, named bool, err error) {
-	var ids [2]uint32
+	var ids [4]uint32 // a format that begins with a version may have few random bits after it
 	for i := range ids {
 		ciphertext, err := guarded(aead.Encrypt, nil, nil)
 		if err != nil {
@@ -69,5 +69,5 @@ func primaryKey(aead AEAD) (id uint32, named bool, err error) {
 			return 0, false, nil
 		}
 	}
-	return ids[0], ids[0] == ids[1], nil
+	return ids[0], ids == [4]uint32{ids[0], ids[0], ids[0], ids[0]}, nil
 }

@@ -19,6 +19,19 @@ func (a nameless) Encrypt(plaintext, data []byte) ([]byte, error) {
 	return slices.Concat(nonce, sealed), err
 }
 
+// versioned is an AEAD whose ciphertexts begin with the version of a format, and then at random; the
+// random bytes are the same twice.
+type versioned struct {
+	*testkit.Keyring
+	calls *uint32
+}
+
+func (a versioned) Encrypt(plaintext, data []byte) ([]byte, error) {
+	sealed, err := a.Keyring.Encrypt(plaintext, data)
+	*a.calls++
+	return slices.Concat([]byte{1, 0x80, 3, 0x78, byte(*a.calls / 3)}, sealed), err
+}
+
 func TestPrimaryKey(t *testing.T) {
 	for name, test := range map[string]struct {
 		aead  AEAD
@@ -27,6 +40,7 @@ func TestPrimaryKey(t *testing.T) {
 	}{
 		"Tink's prefix": {testkit.NewKeyring(7, 6), 7, true},
 		"a nonce":       {nameless{testkit.NewKeyring(7)}, 0, false},
+		"a version":     {versioned{testkit.NewKeyring(7), new(uint32)}, 0, false},
 	} {
 		id, named, err := primaryKey(test.aead)
 		if named != test.named || named && id != test.id || err != nil {
