@@ -134,8 +134,8 @@ func (c Credential) expired() bool { return c.AccessToken.IsZero() || c.ExpiresI
 // ofOneToken are entries that belong to the token beside which they came, and go with it: OpenID
 // Connect's, Salesforce's and those of time.
 var ofOneToken = []string{
-	"id_token", "at_hash", "signature", "issued_at", "created_at", "expires_at", "expires_on", "expires", ".expires",
-	".issued", "ext_expires_in", "not_before",
+	"id_token", "at_hash", "signature", "issued_at", "created_at", "expires_at", "expires_on", "expires",
+	".expires", ".issued", "ext_expires_in", "not_before",
 }
 
 // merge returns g as it is to be saved over c: the refresh token and the entries that the provider

@@ -121,8 +121,8 @@ func TestResealDuringAStorm(t *testing.T) {
 }
 
 // storm has processes ask and renew for two lifetimes, and re-seals their rows, which stand behind
-// that row, over and over: to the new key and back, so that at each save of an exchange a row may
-// be about to be re-sealed, and returns how often rows were.
+// that row, over and over, and returns how often rows were re-sealed: under the new key and under
+// the old one, so that at each save of an exchange a row may be about to be re-sealed.
 func (r *rotation) storm(t *testing.T, last uint64) (resealed int) {
 	t.Helper()
 	var got report.Report

@@ -20,7 +20,8 @@ func changeFlags() []cli.Flag {
 		byFlag(),
 		&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"},
 		&cli.Uint64Flag{
-			Name: "if-version", Usage: "change the credential only if `VERSION` is its version, as get --json shows it",
+			Name: "if-version", HideDefault: true,
+			Usage: "change the credential only if `VERSION` is its version, as get --json shows it",
 		},
 	}
 }

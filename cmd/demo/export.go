@@ -61,7 +61,9 @@ func runExport(ctx context.Context, cmd *cli.Command) (err error) {
 		}
 		note(cmd, "%s exported, %d left out", count(written, "credential"), failed)
 		if name != "-" {
-			told := map[string]any{"exported": written, "left_out": failed, "file": name, "plain": cmd.Bool("reveal")}
+			told := map[string]any{
+				"exported": written, "left_out": failed, "file": name, "plain": cmd.Bool("reveal"),
+			}
 			if err := emit(cmd, told, func() string { return "" }); err != nil {
 				return err
 			}

@@ -29,7 +29,8 @@ Example: demo import --from xero.jsonl --dry-run`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "from", Value: "-", Usage: "the `FILE` with the lines; - is stdin"},
 			&cli.BoolFlag{
-				Name: "replace", Usage: "put a line in the place of what is there, if that does not move on meanwhile",
+				Name:  "replace",
+				Usage: "put a line in the place of the credential that is there, unless that moves on meanwhile",
 			},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and change nothing"},
 			byFlag(),
@@ -135,10 +136,11 @@ func (i *importer) put(ctx context.Context, e mysql.Exported) error {
 
 // String is the result for people.
 func (i *importer) String() string {
-	would := ""
+	end := "\n"
 	if i.options.DryRun {
-		would = "; nothing was written"
+		end = "; nothing was written\n"
 	}
-	return fmt.Sprintf("%s%d imported, %d replaced, %d kept, %d refused%s\n", i.lines.String(),
-		i.counts[mysql.ImportedNew], i.counts[mysql.ImportedReplaced], i.counts[mysql.ImportedKept], i.refused, would)
+	return fmt.Sprintf("%s%d imported, %d replaced, %d kept, %d refused%s",
+		i.lines.String(), i.counts[mysql.ImportedNew], i.counts[mysql.ImportedReplaced],
+		i.counts[mysql.ImportedKept], i.refused, end)
 }

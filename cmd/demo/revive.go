@@ -65,8 +65,9 @@ func runRevive(ctx context.Context, cmd *cli.Command) error {
 			case c.Failure.Class != credentials.ClassDead:
 				return fmt.Sprintf("the grant is not dead; the credential is %s", c.Condition)
 			case mayBeUsedUp(c.Failure.Code) && !replay:
-				return fmt.Sprintf("the policy of its service gave it up (%s), since the refresh token may have "+
-					"been used up; add --replay to have it presented again, or have the account authorized", c.Failure.Code)
+				return fmt.Sprintf("the policy of its service gave it up (%s), since the refresh token may "+
+					"have been used up; add --replay to have the token presented again, or have the account "+
+					"authorized", c.Failure.Code)
 			}
 			return ""
 		},
@@ -108,9 +109,11 @@ func revivalOf(cmd *cli.Command) (credentials.Revival, error) {
 	}
 	switch {
 	case !cmd.IsSet("since"):
-		return credentials.Revival{}, usagef(cmd, "--since is missing: grants that were declared dead since when?")
+		return credentials.Revival{}, usagef(cmd,
+			"--since is missing: grants that were declared dead since when?")
 	case cmd.Bool("replay") || cmd.IsSet("if-version"):
-		return credentials.Revival{}, usagef(cmd, "--replay and --if-version are for one grant; --service names many")
+		return credentials.Revival{}, usagef(cmd,
+			"--replay and --if-version are for one grant; --service names many")
 	}
 	since, err := parseSince(cmd.String("since"), time.Now())
 	if err != nil {

@@ -22,7 +22,8 @@ const revokeTimeout = 30 * time.Second
 func revokeFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name: "revoke", Usage: "have the provider end the grant too, at its revocation endpoint `URL` (RFC 7009)",
+			Name:  "revoke",
+			Usage: "have the provider end the grant too, at its revocation endpoint `URL` (RFC 7009)",
 		},
 		&cli.StringFlag{Name: "client-id", Usage: "the app's id at the provider, with --revoke"},
 		authStyleFlag(),
@@ -53,7 +54,8 @@ func revocationOf(cmd *cli.Command) (*revocation, error) {
 	at, id := cmd.String("revoke"), cmd.String("client-id")
 	switch u, err := url.Parse(at); {
 	case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
-		return nil, usagef(cmd, "--revoke is not the address of a revocation endpoint; write it as https://HOST/PATH")
+		return nil, usagef(cmd,
+			"--revoke is not the address of a revocation endpoint; write it as https://HOST/PATH")
 	case id == "":
 		return nil, usagef(cmd, "--revoke needs --client-id, the id that the provider gave to the app")
 	}

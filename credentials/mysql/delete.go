@@ -93,7 +93,9 @@ func (s *Store) DeleteAll(ctx context.Context, d Deletion) (deleted int, err err
 }
 
 // deleteSome deletes those of the rows that are there, and returns them.
-func (s *Store) deleteSome(ctx context.Context, action string, ids []uint64, dryRun bool) (found []rowName, err error) {
+func (s *Store) deleteSome(
+	ctx context.Context, action string, ids []uint64, dryRun bool,
+) (found []rowName, err error) {
 	if dryRun {
 		err = s.read(ctx, action, func(ctx context.Context, conn *sqlx.Conn) (err error) {
 			found, err = findNames(ctx, conn, s.sql.selectNames, ids, s.sealer.deployment)

@@ -117,8 +117,8 @@ func (s *Store) exported(r row, reveal bool) (Exported, error) {
 			return Exported{Key: r.key()}, err
 		}
 	} else if !values.sealed() {
-		return Exported{Key: r.key()}, fmt.Errorf("%s is not sealed in the table, and a plain export has to be asked for",
-			r.key())
+		return Exported{Key: r.key()}, fmt.Errorf("%s is not sealed in the table, and a plain export "+
+			"has to be asked for", r.key())
 	}
 	e := Exported{
 		Key: r.key(), Deployment: r.Deployment, Sealed: !reveal,

@@ -107,10 +107,13 @@ func (i *importing) prepare(ctx context.Context) error {
 // open returns the grant, with the lifetimes that are left.
 func (i *importing) open(now time.Time) (g credentials.Grant, err error) {
 	values := secrets{
-		access: []byte(i.AccessToken.Reveal()), refresh: []byte(i.RefreshToken.Reveal()), extra: []byte(i.Extra.Reveal()),
+		access:  []byte(i.AccessToken.Reveal()),
+		refresh: []byte(i.RefreshToken.Reveal()),
+		extra:   []byte(i.Extra.Reveal()),
 	}
 	if i.Sealed {
-		if err := i.store.owns(row{Service: i.Key.Service, Account: i.Key.Account, Deployment: i.Deployment}); err != nil {
+		from := row{Service: i.Key.Service, Account: i.Key.Account, Deployment: i.Deployment}
+		if err := i.store.owns(from); err != nil {
 			return g, err
 		}
 		if !begins(values.extra) {
@@ -132,7 +135,8 @@ func (i *importing) open(now time.Time) (g credentials.Grant, err error) {
 	}
 	var extra map[string]string
 	if err := json.Unmarshal(values.extra, &extra); err != nil && len(values.extra) > 0 {
-		return g, fmt.Errorf("%w: the entries beside the token are no JSON object of strings", credentials.ErrInvalidGrant)
+		return g, fmt.Errorf("%w: the entries beside the token are no JSON object of strings",
+			credentials.ErrInvalidGrant)
 	}
 	g.Extra = make(map[string]credentials.Secret, len(extra))
 	for name, value := range extra {
@@ -152,7 +156,8 @@ func (i *importing) write(ctx context.Context, conn *sqlx.Conn, before row, inDo
 	case inDoubt:
 		return s.whichWrote(now, i.grant)
 	default:
-		return fmt.Errorf("%w: somebody else wrote it meanwhile, and it is left as it is", credentials.ErrSuperseded)
+		return fmt.Errorf("%w: somebody else wrote the credential meanwhile, which is left as it is",
+			credentials.ErrSuperseded)
 	}
 	if _, err := exec(ctx, conn, s.sql.upsertPut, i.args); err != nil {
 		return err

@@ -83,8 +83,8 @@ type Resealed struct {
 // After an error, or when ctx has ended, the counts are those of the batches that were finished.
 func (s *Store) Reseal(ctx context.Context, r Reseal) (Resealed, error) {
 	if s.sealer.aead == nil && s.sealer.deployment == "" {
-		return Resealed{}, errors.New("reseal: the store has neither an AEAD nor a deployment's name, so that " +
-			"there is nothing to write; set mysql.Options.AEAD")
+		return Resealed{}, errors.New("reseal: the store has neither an AEAD nor a deployment's name, " +
+			"so that there is nothing to write; set mysql.Options.AEAD")
 	}
 	return s.reseal(ctx, &resealing{Reseal: r, store: s, action: "reseal", from: s.sealer.deployment})
 }
@@ -98,7 +98,8 @@ func (s *Store) Adopt(ctx context.Context, from string, r Reseal) (Resealed, err
 	case own == "":
 		return Resealed{}, errors.New("adopt: the store has no deployment's name; set mysql.Options.Deployment")
 	case from == "" || from == own:
-		return Resealed{}, fmt.Errorf("adopt: %q is no other deployment than %q; name the one in the rows", from, own)
+		return Resealed{}, fmt.Errorf("adopt: %q is no other deployment than %q; name the one in the rows",
+			from, own)
 	}
 	return s.reseal(ctx, &resealing{Reseal: r, store: s, action: "adopt", from: from, adopts: true})
 }

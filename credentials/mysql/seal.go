@@ -117,8 +117,8 @@ func (s *sealer) seal(key credentials.Key, plain secrets) (sealed secrets, err e
 		}
 		*value = slices.Concat([]byte(mark), b.write, ciphertext)
 		if len(*value) > maxValue {
-			return secrets{}, fmt.Errorf("seal column %s of %s: the sealed value has %d bytes, the column holds %d; "+
-				"the AEAD adds too many", column, key, len(*value), maxValue)
+			return secrets{}, fmt.Errorf("seal column %s of %s: the sealed value has %d bytes, the "+
+				"column holds %d; the AEAD adds too many", column, key, len(*value), maxValue)
 		}
 	}
 	return plain, nil
@@ -133,8 +133,8 @@ func (s *sealer) open(key credentials.Key, deployment string, found secrets) (pl
 	isSealed := begins(found.extra)
 	for column, value := range found.byColumn() {
 		if len(*value) > 0 && begins(*value) != isSealed {
-			return refuse("of %s one column is sealed and another is not (%s, extra): somebody has replaced one; "+
-				"put a new grant", key, column)
+			return refuse("of %s one column is sealed and another is not (%s, extra): somebody has "+
+				"replaced one; put a new grant", key, column)
 		}
 	}
 	switch {
@@ -155,14 +155,16 @@ func (s *sealer) open(key credentials.Key, deployment string, found secrets) (pl
 		write, ciphertext, ok := split(*value)
 		switch {
 		case !ok || b.write == nil:
-			return refuse("a column of %s was cut off, or sealed by a later version of latchkey (%s, or extra)", key, column)
+			return refuse("a column of %s was cut off, or sealed by a later version of latchkey "+
+				"(%s, or extra)", key, column)
 		case !bytes.Equal(write, b.write):
-			return refuse("columns %s and extra of %s are from different writes: somebody has replaced one; "+
-				"put a new grant", column, key)
+			return refuse("columns %s and extra of %s are from different writes: somebody has "+
+				"replaced one; put a new grant", column, key)
 		}
 		if *value, err = guarded(s.aead.Decrypt, ciphertext, b.associatedData(column)); err != nil {
-			return refuse("column %s of %s%s: no key of this process opens it, or the value was damaged, or comes "+
-				"from another row, column or deployment: %w", column, key, s.sealedBy(ciphertext), err)
+			return refuse("column %s of %s%s: no key of this process opens it, or the value was damaged, "+
+				"or comes from another row, column or deployment: %w",
+				column, key, s.sealedBy(ciphertext), err)
 		}
 	}
 	return found, nil

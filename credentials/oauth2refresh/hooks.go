@@ -77,7 +77,9 @@ var ownFields = []string{"Content-Type", "Content-Length", "Transfer-Encoding"}
 
 // addition asks the hooks of the request, in half of the time that is left, so that there is time
 // to present. The error is a failure for which nothing was presented.
-func (r *Refresher) addition(ctx context.Context, in credentials.RefreshInput) (*addition, *credentials.RefreshError) {
+func (r *Refresher) addition(
+	ctx context.Context, in credentials.RefreshInput,
+) (*addition, *credentials.RefreshError) {
 	var a addition
 	if r.options.PlainBasic {
 		a.basicID, a.basicSecret = credentials.NewSecret(r.clientID), r.secret

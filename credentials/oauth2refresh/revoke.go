@@ -70,7 +70,8 @@ func (r *Refresher) revocation(ctx context.Context, refreshToken credentials.Sec
 			form.Set("client_secret", r.secret.Reveal())
 		}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.options.RevocationURL, strings.NewReader(form.Encode()))
+	body := strings.NewReader(form.Encode())
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.options.RevocationURL, body)
 	if err != nil {
 		return nil, err
 	}

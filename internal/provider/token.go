@@ -153,7 +153,9 @@ func invalidRequest(description string) *oauthError {
 }
 
 // arrive records the presentation under number n and says what it will meet.
-func (p *Provider) arrive(req request, refusal *oauthError) (n int, arrived Presentation, fault Fault, latency time.Duration) {
+func (p *Provider) arrive(
+	req request, refusal *oauthError,
+) (n int, arrived Presentation, fault Fault, latency time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	d := Presentation{Grant: req.grant, Start: time.Now(), Outcome: Pending}
