@@ -10,7 +10,10 @@ import (
 	"testing"
 )
 
-var documents = []string{"design.md", "faults.md", "providers.md", "../CONTRIBUTING.md", "../README.md"}
+var documents = []string{
+	"design.md", "faults.md", "operations.md", "providers.md",
+	"../CONTRIBUTING.md", "../README.md", "../SECURITY.md",
+}
 
 func read(t *testing.T, name string) string {
 	t.Helper()

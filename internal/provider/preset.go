@@ -15,8 +15,7 @@ import (
 
 // As returns Options for an endpoint that behaves as the preset's pages say, with access tokens
 // that live for so long; zero: as the preset says, or for DefaultLifetime. Where no page says
-// anything, the endpoint is a strict one. A preset whose Success is no JSON is a mistake, and
-// panics.
+// anything, the endpoint is a strict one. As panics on a preset whose Success is no JSON.
 func As(preset providers.Provider, lifetime time.Duration) Options {
 	usual := cmp.Or(preset.Lifetime.Value, DefaultLifetime)
 	lifetime = cmp.Or(lifetime, usual)

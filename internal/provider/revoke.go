@@ -1,8 +1,6 @@
 package provider
 
-import (
-	"net/http"
-)
+import "net/http"
 
 // revoke is the revocation endpoint (RFC 7009): the token's whole family ends, and a token that was
 // never issued is no error (section 2.2).
