@@ -65,42 +65,55 @@ var days = []struct {
 	lifetime  time.Duration // of the last token, at its issue
 	presented [2]int        // at least and at most
 }{
-	// 1: a dead grant in other words, and what nobody knows.
-	{name: "GitHub, dead", answers: always(200, `{"error":"bad_refresh_token"}`), class: dead, code: "bad_refresh_token", presented: [2]int{1, 1}},
-	{name: "HubSpot, dead", answers: always(400, `{"status":"BAD_REFRESH_TOKEN"}`), class: dead, code: "BAD_REFRESH_TOKEN", presented: [2]int{1, 1}},
-	{name: "OpenAI, dead", answers: always(401, `{"error":{"code":"refresh_token_reused"}}`), class: dead, code: "refresh_token_reused", presented: [2]int{1, 1}},
-	{name: "Fitbit, dead", answers: always(400, `{"errors":[{"errorType":"invalid_grant"}]}`), class: dead, code: "invalid_grant", presented: [2]int{1, 1}},
-	{name: "Microsoft, dead", answers: always(400, `{"error":"interaction_required"}`), class: dead, code: "interaction_required", presented: [2]int{1, 1}},
+	// A dead grant in other words, and what nobody knows.
+	{name: "GitHub, dead", answers: always(200, `{"error":"bad_refresh_token"}`),
+		class: dead, code: "bad_refresh_token", presented: [2]int{1, 1}},
+	{name: "HubSpot, dead", answers: always(400, `{"status":"BAD_REFRESH_TOKEN"}`),
+		class: dead, code: "BAD_REFRESH_TOKEN", presented: [2]int{1, 1}},
+	{name: "OpenAI, dead", answers: always(401, `{"error":{"code":"refresh_token_reused"}}`),
+		class: dead, code: "refresh_token_reused", presented: [2]int{1, 1}},
+	{name: "Fitbit, dead", answers: always(400, `{"errors":[{"errorType":"invalid_grant"}]}`),
+		class: dead, code: "invalid_grant", presented: [2]int{1, 1}},
+	{name: "Microsoft, dead", answers: always(400, `{"error":"interaction_required"}`),
+		class: dead, code: "interaction_required", presented: [2]int{1, 1}},
 	{name: "X, dead", answers: always(400, `{"error":"invalid_request","error_description":"Value passed for the token was invalid."}`),
 		class: dead, code: "invalid_request", presented: [2]int{1, 1}},
-	{name: "404 with a reason that nobody knows", answers: always(404, `{"error":"no_such_thing"}`), class: dead, code: "unconfirmed", presented: [2]int{8, 50}},
-	{name: "400 without a body", answers: always(400, ``), class: dead, code: "unconfirmed", presented: [2]int{8, 50}},
+	{name: "404 with a reason that nobody knows", answers: always(404, `{"error":"no_such_thing"}`),
+		class: dead, code: "unconfirmed", presented: [2]int{8, 50}},
+	{name: "400 without a body", answers: always(400, ``),
+		class: dead, code: "unconfirmed", presented: [2]int{8, 50}},
 
-	// 2: a refusal is no lost answer.
-	{name: "a firewall, never replayed", answers: always(400, `<html>blocked</html>`), edit: neverReplay, class: transient, presented: [2]int{100, 800}},
+	// A refusal is no lost answer.
+	{name: "a firewall, never replayed", answers: always(400, `<html>blocked</html>`),
+		edit: neverReplay, class: transient, presented: [2]int{100, 800}},
 	{name: "the provider's own fault, never replayed", answers: always(400, `{"error":"server_error"}`), edit: neverReplay,
 		class: transient, code: "server_error", presented: [2]int{100, 800}},
 	{name: "a wrong client, never replayed", answers: always(200, `{"error":"incorrect_client_credentials"}`), edit: neverReplay,
 		class: transient, code: "incorrect_client_credentials", presented: [2]int{100, 800}},
-	{name: "500, never replayed", answers: always(500, ``), edit: neverReplay, class: dead, code: "outcome_unknown", presented: [2]int{1, 1}},
+	{name: "500, never replayed", answers: always(500, ``),
+		edit: neverReplay, class: dead, code: "outcome_unknown", presented: [2]int{1, 1}},
 
-	// 4: too early.
+	// Too early.
 	{name: "Exact Online", answers: tooEarly(), lifetime: 10 * time.Minute, presented: [2]int{144, 4 * 144}},
-	{name: "Exact Online, half a minute ahead", answers: tooEarly(), edit: func(s *credentials.Service) { s.RefreshAhead = 20 * time.Second },
+	{name: "Exact Online, half a minute ahead", answers: tooEarly(),
+		edit:     func(s *credentials.Service) { s.RefreshAhead = 20 * time.Second },
 		lifetime: 10 * time.Minute, presented: [2]int{144, 160}},
 	{name: "Marketo", answers: handedOutAgain(), lifetime: time.Hour, presented: [2]int{24, 4 * 25}},
 
-	// 5: lifetimes.
-	{name: "Zoho", answers: hourly(`{"access_token":"access-%d","expires_in":3600000,"expires_in_sec":3600}`), lifetime: time.Hour, presented: [2]int{24, 28}},
+	// Lifetimes.
+	{name: "Zoho", answers: hourly(`{"access_token":"access-%d","expires_in":3600000,"expires_in_sec":3600}`),
+		lifetime: time.Hour, presented: [2]int{24, 28}},
 	{name: "milliseconds alone, bounded", answers: hourly(`{"access_token":"access-%d","expires_in":3600000}`),
 		edit: func(s *credentials.Service) { s.MaxLifetime = time.Hour }, lifetime: time.Hour, presented: [2]int{24, 28}},
-	{name: "nothing said", answers: hourly(`{"access_token":"access-%d"}`), lifetime: credentials.Never, presented: [2]int{1, 1}},
+	{name: "nothing said", answers: hourly(`{"access_token":"access-%d"}`),
+		lifetime: credentials.Never, presented: [2]int{1, 1}},
 
-	// 6: nested successes.
+	// Nested successes.
 	{name: "Lark", answers: hourly(`{"data":{"access_token":"access-%d","refresh_token":"r","expires_in":3600}}`), lifetime: time.Hour, presented: [2]int{24, 28}},
 
-	// 12: nothing was presented.
-	{name: "no refresh token", answers: always(200, `{"access_token":"a"}`), bare: true, class: transient, presented: [2]int{0, 0}},
+	// Nothing was presented.
+	{name: "no refresh token", answers: always(200, `{"access_token":"a"}`), bare: true,
+		class: transient, presented: [2]int{0, 0}},
 }
 
 func neverReplay(s *credentials.Service) { s.Replay = credentials.NeverReplay }

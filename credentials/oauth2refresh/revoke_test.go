@@ -86,17 +86,22 @@ func TestRevocationThatFails(t *testing.T) {
 	}{
 		{name: "refused", url: answer(400, `{"error":"unsupported_token_type","error_description":"no letters-only here"}`),
 			token: "letters-only", class: transient, says: `(unsupported_token_type): the provider answered 400 Bad Request and says "no [...] here"`},
-		{name: "the client", url: answer(401, `{"error":"invalid_client"}`), token: "letters-only", class: transient, says: "(invalid_client)"},
-		{name: "a grant's word", url: answer(400, `{"error":"invalid_grant"}`), token: "letters-only", class: transient, says: "(invalid_grant)"},
+		{name: "the client", url: answer(401, `{"error":"invalid_client"}`), token: "letters-only",
+			class: transient, says: "(invalid_client)"},
+		{name: "a grant's word", url: answer(400, `{"error":"invalid_grant"}`), token: "letters-only",
+			class: transient, says: "(invalid_grant)"},
 		{name: "503", url: answer(503, ``), token: "letters-only", class: unknown, says: "503"},
 		{name: "redirected", url: answer(302, ``), token: "letters-only", class: transient, says: "302"},
 		{name: "no answer", url: hang, token: "letters-only", class: unknown, says: "did not answer"},
 		{name: "not reached", url: closed(), token: "letters-only", class: transient, says: "nothing was sent"},
 		{name: "no URL", token: "letters-only", class: transient, says: "RevocationURL is empty"},
-		{name: "no address", url: "login.example/s3cret", token: "letters-only", class: transient, says: "RevocationURL is no address"},
+		{name: "no address", url: "login.example/s3cret", token: "letters-only",
+			class: transient, says: "RevocationURL is no address"},
 		{name: "no token", url: hang, class: transient, says: "no refresh token"},
-		{name: "no client", url: hang, edit: func(c *oauth2.Config) { c.ClientID = "" }, token: "letters-only", class: transient, says: "ClientID"},
-		{name: "no style", url: hang, edit: func(c *oauth2.Config) { c.Endpoint.AuthStyle = 0 }, token: "letters-only", class: transient, says: "AuthStyle"},
+		{name: "no client", url: hang, edit: func(c *oauth2.Config) { c.ClientID = "" }, token: "letters-only",
+			class: transient, says: "ClientID"},
+		{name: "no style", url: hang, edit: func(c *oauth2.Config) { c.Endpoint.AuthStyle = 0 }, token: "letters-only",
+			class: transient, says: "AuthStyle"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
