@@ -10,80 +10,89 @@ import (
 	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
 )
 
+// changeInDoubt is an operator's change of alice's credential whose COMMIT gets no reply.
+type changeInDoubt struct {
+	name   string
+	before func(t *testing.T, store *latchkey.Store)
+	change func(t *testing.T, store *latchkey.Store, ch credentials.Change) error
+	check  func(t *testing.T, c credentials.Credential) // nil: the credential is gone
+	writes uint64                                       // how far the version moves on
+}
+
+var changesInDoubt = []changeInDoubt{
+	{
+		"disable", func(*testing.T, *latchkey.Store) {}, disables,
+		func(t *testing.T, c credentials.Credential) { equal(t, "Disabled.By", c.Disabled.By, "ann@host") }, 1,
+	},
+	{
+		"enable", isDisabled,
+		func(t *testing.T, store *latchkey.Store, ch credentials.Change) error {
+			return store.Enable(bounded(t), ch)
+		},
+		func(t *testing.T, c credentials.Credential) { equal(t, "Disabled.By", c.Disabled.By, "") }, 1,
+	},
+	{
+		"end a lease", func(t *testing.T, store *latchkey.Store) { claim(t, store, alice) },
+		func(t *testing.T, store *latchkey.Store, ch credentials.Change) error {
+			return store.EndLease(bounded(t), ch)
+		},
+		func(t *testing.T, c credentials.Credential) {
+			equal(t, "Lease.ID", c.Lease.ID, "")
+			equal(t, "Interrupted.By", c.Interrupted.By, "holder")
+		}, 1,
+	},
+	{
+		"revive", dies,
+		func(t *testing.T, store *latchkey.Store, ch credentials.Change) error {
+			return store.ReviveOne(bounded(t), ch, false)
+		},
+		func(t *testing.T, c credentials.Credential) { equal(t, "Failure.Class", c.Failure.Class, "") }, 1,
+	},
+	{
+		"import", isDisabled, importsItself,
+		func(t *testing.T, c credentials.Credential) { equal(t, "Disabled.By", c.Disabled.By, "ann@host") }, 2,
+	},
+	{"remove", func(*testing.T, *latchkey.Store) {}, removes, nil, 0},
+	{"delete a service", func(*testing.T, *latchkey.Store) {}, deletesAll, nil, 0},
+}
+
 // TestChangesWhoseCommitIsLost cuts the connection at the COMMIT of an operator's change, before or
 // after the server carried it out, and at the COMMIT of the second try, too. The operator learns
 // nothing of it, and the change is made once.
 func TestChangesWhoseCommitIsLost(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		before func(t *testing.T, store *latchkey.Store)
-		change func(t *testing.T, store *latchkey.Store, ch credentials.Change) error
-		check  func(t *testing.T, c credentials.Credential)
-		writes uint64 // how far the version moves on
-	}{
-		{
-			"disable", func(*testing.T, *latchkey.Store) {}, disables,
-			func(t *testing.T, c credentials.Credential) { equal(t, "Disabled.By", c.Disabled.By, "ann@host") }, 1,
-		},
-		{
-			"enable", isDisabled,
-			func(t *testing.T, store *latchkey.Store, ch credentials.Change) error {
-				return store.Enable(bounded(t), ch)
-			},
-			func(t *testing.T, c credentials.Credential) { equal(t, "Disabled.By", c.Disabled.By, "") }, 1,
-		},
-		{
-			"end a lease", func(t *testing.T, store *latchkey.Store) { claim(t, store, alice) },
-			func(t *testing.T, store *latchkey.Store, ch credentials.Change) error {
-				return store.EndLease(bounded(t), ch)
-			},
-			func(t *testing.T, c credentials.Credential) {
-				equal(t, "Lease.ID", c.Lease.ID, "")
-				equal(t, "Interrupted.By", c.Interrupted.By, "holder")
-			}, 1,
-		},
-		{
-			"revive", dies,
-			func(t *testing.T, store *latchkey.Store, ch credentials.Change) error {
-				return store.ReviveOne(bounded(t), ch, false)
-			},
-			func(t *testing.T, c credentials.Credential) { equal(t, "Failure.Class", c.Failure.Class, "") }, 1,
-		},
-		{
-			"import", isDisabled, importsItself,
-			func(t *testing.T, c credentials.Credential) { equal(t, "Disabled.By", c.Disabled.By, "ann@host") }, 2,
-		},
-		{"remove", func(*testing.T, *latchkey.Store) {}, removes, nil, 0},
-		{"delete a service", func(*testing.T, *latchkey.Store) {}, deletesAll, nil, 0},
-	} {
+	for _, test := range changesInDoubt {
 		t.Run(test.name, func(t *testing.T) {
 			onServers(t, func(t *testing.T, s *server) {
 				for i := range 2 * len(cuts) {
 					cut, times := cuts[i%len(cuts)], 1+i/len(cuts)
 					t.Run(fmt.Sprint(cut.name, " ", times), func(t *testing.T) {
-						lost := &loser{fate: cut.fate}
-						w := &wire{statement: lost.commit}
-						store := newStore(t, s.openWire(t, s.migrated(t), "", w))
-						seed(t, store, alice)
-						test.before(t, store)
-						c := get(t, store, alice)
-						lost.left.Store(int32(times))
-						succeeds(t, test.name, test.change(t, store, credentials.Change{
-							Key: alice, By: "ann@host", Row: c.Row, Version: c.Version,
-						}))
-						equal(t, "connections that broke", w.broken(), times)
-						if test.check == nil {
-							failsAs(t, "Get", errOf(store.Get(bounded(t), alice)), credentials.ErrNotFound)
-							return
-						}
-						now := get(t, store, alice)
-						test.check(t, now)
-						equal(t, "Version", now.Version, c.Version+test.writes)
+						test.try(t, s, &loser{fate: cut.fate}, times)
 					})
 				}
 			})
 		})
 	}
+}
+
+// try makes the change, of which so many COMMITs get no reply.
+func (test changeInDoubt) try(t *testing.T, s *server, lost *loser, times int) {
+	w := &wire{statement: lost.commit}
+	store := newStore(t, s.openWire(t, s.migrated(t), "", w))
+	seed(t, store, alice)
+	test.before(t, store)
+	c := get(t, store, alice)
+	lost.left.Store(int32(times))
+	succeeds(t, test.name, test.change(t, store, credentials.Change{
+		Key: alice, By: "ann@host", Row: c.Row, Version: c.Version,
+	}))
+	equal(t, "connections that broke", w.broken(), times)
+	if test.check == nil {
+		failsAs(t, "Get", errOf(store.Get(bounded(t), alice)), credentials.ErrNotFound)
+		return
+	}
+	now := get(t, store, alice)
+	test.check(t, now)
+	equal(t, "Version", now.Version, c.Version+test.writes)
 }
 
 // loser gives the next COMMITs their fate, as many as are left.
