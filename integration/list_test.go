@@ -261,8 +261,8 @@ func everyCondition(t *testing.T, store *latchkey.Store, db *sql.DB) map[credent
 	return want
 }
 
-// TestListReadsFewRows: the dead, the due and the interrupted of many rows are found without the
-// others, and no list has the server send a token.
+// TestListReadsFewRows: the dead, the due, the interrupted and the disabled of many rows are found
+// without the others, and no list has the server send a token.
 func TestListReadsFewRows(t *testing.T) {
 	const rows, few = 5000, 10
 	onServers(t, func(t *testing.T, s *server) {
@@ -271,8 +271,14 @@ func TestListReadsFewRows(t *testing.T) {
 		insertMass(t, db, alice.Service, 1, rows, "UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", time.Hour)
 		insertMass(t, db, "another", rows+1, rows, "UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", time.Hour)
 		markDead(t, db, rows, fmt.Sprint("id % ", rows/few, " <> 0"))
-		execute(t, db, "UPDATE credentials SET due_at = UTC_TIMESTAMP(6) WHERE id % "+fmt.Sprint(rows/few)+" = 1")
-		execute(t, db, "UPDATE credentials SET lease_id = 'claim', lease_version = version, due_at = UTC_TIMESTAMP(6) WHERE id % "+fmt.Sprint(rows/few)+" = 2")
+		for remainder, assignments := range map[int]string{
+			1: "due_at = UTC_TIMESTAMP(6)",
+			2: "due_at = UTC_TIMESTAMP(6), lease_id = 'claim', lease_version = version",
+			3: "due_at = NULL, disabled_by = 'ann@host', disabled_at = UTC_TIMESTAMP(6)",
+		} {
+			execute(t, db, fmt.Sprintf("UPDATE credentials SET %s WHERE id %% %d = %d",
+				assignments, rows/few, remainder))
+		}
 		execute(t, db, "ANALYZE TABLE credentials")
 		w := &wire{}
 		one := s.openWire(t, database, "", w)
@@ -280,6 +286,7 @@ func TestListReadsFewRows(t *testing.T) {
 		store := newStore(t, one)
 		for _, condition := range []credentials.Condition{
 			credentials.ConditionDead, credentials.ConditionDue, credentials.ConditionInterrupted,
+			credentials.ConditionDisabled,
 		} {
 			for _, service := range []string{"", alice.Service} {
 				before := rowsRead(t, one)

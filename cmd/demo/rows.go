@@ -142,8 +142,8 @@ func listCommand() *cli.Command {
 		Name:      "list",
 		Usage:     "list the credentials of a service, or all",
 		ArgsUsage: "[SERVICE]",
-		Description: "The states: " + conditionNames() + `. The dead, the due and the interrupted are
-found by an index, however many rows the table has.
+		Description: "The states: " + conditionNames() + `. The dead, the due, the interrupted and
+the disabled are found by an index, however many rows the table has.
 
 Example: demo list xero --json
 Example: demo list --state dead --state no-token-yet`,
