@@ -25,9 +25,11 @@ const enough = 100
 // too.
 func Run(t *testing.T) {
 	for _, mode := range []Mode{Revokes, Refuses, Graceful, Keeps} {
-		for replay, name := range []string{"ReplayOnce", "NeverReplay"} {
+		for name, replay := range map[string]credentials.Replay{
+			"ReplayOnce": credentials.ReplayOnce, "NeverReplay": credentials.NeverReplay,
+		} {
 			t.Run(fmt.Sprint(mode, "/", name), func(t *testing.T) {
-				e := &explorer{T: t, mode: mode, replay: credentials.Replay(replay)}
+				e := &explorer{T: t, mode: mode, replay: replay}
 				rapid.Check(t, e.check)
 				t.Logf("%+v", e.total)
 				e.corners()
