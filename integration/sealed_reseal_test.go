@@ -30,11 +30,11 @@ func TestReseal(t *testing.T) {
 		}
 		counts(t, renewed, latchkey.KeyCount{Rows: 6, Plain: 2, Keys: map[uint32]int{1: 3, 2: 1}, Primary: 2}, 5)
 
-		got, err := renewed.Reseal(bounded(t), latchkey.Reseal{DryRun: true})
+		got, err := renewed.Reseal(bounded(t), latchkey.ResealOptions{DryRun: true})
 		must(t, err)
 		equal(t, "a dry run", got, latchkey.Resealed{Last: want[5].Row, Rows: 6, Written: 5, Current: 1})
 		var first latchkey.Resealed
-		got, err = renewed.Reseal(bounded(t), latchkey.Reseal{Batch: 2, Each: func(r latchkey.Resealed) {
+		got, err = renewed.Reseal(bounded(t), latchkey.ResealOptions{Batch: 2, Each: func(r latchkey.Resealed) {
 			if first.Rows == 0 {
 				first = r
 			}
@@ -43,7 +43,7 @@ func TestReseal(t *testing.T) {
 		equal(t, "the first batch", first, latchkey.Resealed{Last: want[1].Row, Rows: 2, Written: 2})
 		equal(t, "all", got, latchkey.Resealed{Last: want[5].Row, Rows: 6, Written: 5, Current: 1})
 		counts(t, renewed, latchkey.KeyCount{Rows: 6, Keys: map[uint32]int{2: 6}, Primary: 2}, 0)
-		got, err = renewed.Reseal(bounded(t), latchkey.Reseal{After: first.Last})
+		got, err = renewed.Reseal(bounded(t), latchkey.ResealOptions{After: first.Last})
 		must(t, err)
 		equal(t, "what is left after the first batch", got, latchkey.Resealed{Last: want[5].Row, Rows: 4, Current: 4})
 		for _, before := range want {
@@ -101,14 +101,14 @@ func TestResealBesideTraffic(t *testing.T) {
 			})
 		}
 		for range 5 {
-			got, err := renewed.Reseal(bounded(t), latchkey.Reseal{Batch: 7})
+			got, err := renewed.Reseal(bounded(t), latchkey.ResealOptions{Batch: 7})
 			if err != nil || got.Unreadable > 0 {
 				t.Errorf("Reseal: %+v, error %v", got, err)
 			}
 		}
 		close(stop)
 		working.Wait()
-		must(t, errOf(renewed.Reseal(bounded(t), latchkey.Reseal{})))
+		must(t, errOf(renewed.Reseal(bounded(t), latchkey.ResealOptions{})))
 		counts(t, renewed, latchkey.KeyCount{
 			Rows: writers * rows, Keys: map[uint32]int{2: writers * rows}, Primary: 2,
 		}, 0)
@@ -152,7 +152,7 @@ func TestResealUnderALease(t *testing.T) {
 		seed(t, old, alice)
 		seed(t, old, bob)
 		failing, dying := claim(t, old, alice), claim(t, old, bob)
-		got, err := renewed.Reseal(bounded(t), latchkey.Reseal{})
+		got, err := renewed.Reseal(bounded(t), latchkey.ResealOptions{})
 		must(t, err)
 		equal(t, "written", got.Written, 2)
 		succeeds(t, "Fail", renewed.Fail(bounded(t), failing.Fence(), failure()))
@@ -198,7 +198,7 @@ func TestResealAfterAnotherWrite(t *testing.T) {
 		{"put", func(t *testing.T, db *sql.DB) { put(t, sealedStore(t, db, 2), alice, renewal("put").Grant) },
 			latchkey.Resealed{Rows: 1, Current: 1}, 2, "put"},
 		{"sealed with a newer key", func(t *testing.T, db *sql.DB) {
-			must(t, errOf(sealedStore(t, db, 3, 2, 1).Reseal(bounded(t), latchkey.Reseal{})))
+			must(t, errOf(sealedStore(t, db, 3, 2, 1).Reseal(bounded(t), latchkey.ResealOptions{})))
 		}, latchkey.Resealed{Rows: 1, Unreadable: 1}, 3, "old"},
 		{"deleted", func(t *testing.T, db *sql.DB) { must(t, newStore(t, db).Delete(bounded(t), alice)) },
 			latchkey.Resealed{Rows: 1, Current: 1}, 0, ""},
@@ -211,7 +211,7 @@ func TestResealAfterAnotherWrite(t *testing.T) {
 				store, reached, open := heldLock(t, s, database, testkit.NewKeyring(2, 1))
 				var got latchkey.Resealed
 				ended := start(func() (err error) {
-					got, err = store.Reseal(bounded(t), latchkey.Reseal{})
+					got, err = store.Reseal(bounded(t), latchkey.ResealOptions{})
 					return err
 				})
 				receive(t, "the batch to be read", reached)
@@ -239,11 +239,11 @@ func TestResealPassesOverALockedRow(t *testing.T) {
 		seed(t, sealedStore(t, db, 1), keyOf("bob"))
 		tx := transaction(t, db, lockAliceByID)
 		renewed := sealedStore(t, db, 2, 1)
-		got, err := renewed.Reseal(bounded(t), latchkey.Reseal{})
+		got, err := renewed.Reseal(bounded(t), latchkey.ResealOptions{})
 		must(t, err)
 		equal(t, "beside a lock", got, latchkey.Resealed{Last: got.Last, Rows: 2, Written: 1, Left: 1})
 		must(t, tx.Rollback())
-		got, err = renewed.Reseal(bounded(t), latchkey.Reseal{})
+		got, err = renewed.Reseal(bounded(t), latchkey.ResealOptions{})
 		must(t, err)
 		equal(t, "afterwards", got, latchkey.Resealed{Last: got.Last, Rows: 2, Written: 1, Current: 1})
 	})

@@ -79,7 +79,7 @@ func (r *rotation) seed(t *testing.T) (last uint64) {
 	})
 	ctx, cancel := context.WithCancel(within(t, 2*patience))
 	defer cancel()
-	done, err := r.old.Reseal(ctx, latchkey.Reseal{Batch: resealBatch, Each: func(done latchkey.Resealed) {
+	done, err := r.old.Reseal(ctx, latchkey.ResealOptions{Batch: resealBatch, Each: func(done latchkey.Resealed) {
 		if done.Written >= rowsUnderOldKey {
 			cancel()
 		}
@@ -100,7 +100,7 @@ func TestResealDuringAStorm(t *testing.T) {
 		r := newRotation(t, s)
 		last := r.seed(t)
 		resealed := start(func() error {
-			done, err := r.new.Reseal(within(t, 5*patience), latchkey.Reseal{Batch: resealBatch})
+			done, err := r.new.Reseal(within(t, 5*patience), latchkey.ResealOptions{Batch: resealBatch})
 			equal(t, "rows that do not open", done.Unreadable, 0)
 			return err
 		})
@@ -141,7 +141,7 @@ func (r *rotation) storm(t *testing.T, last uint64) (resealed int) {
 			calm(t, got)
 			return resealed
 		default:
-			done, err := r.turns[turn%2].Reseal(within(t, patience), latchkey.Reseal{After: last})
+			done, err := r.turns[turn%2].Reseal(within(t, patience), latchkey.ResealOptions{After: last})
 			must(t, err)
 			equal(t, "rows of the storm that do not open", done.Unreadable, 0)
 			resealed += done.Written

@@ -181,7 +181,7 @@ func TestSealedAtTheNextWrite(t *testing.T) {
 		failsAs(t, "Get of a plain row that must be sealed", errOf(required.Get(bounded(t), alice)), credentials.ErrSealed)
 
 		var named []string
-		got, err := required.Reseal(bounded(t), latchkey.Reseal{Unreadable: func(key credentials.Key, err error) {
+		got, err := required.Reseal(bounded(t), latchkey.ResealOptions{Unreadable: func(key credentials.Key, err error) {
 			failsAs(t, "a plain row for Reseal", err, credentials.ErrSealed)
 			named = append(named, key.Account)
 		}})
@@ -225,7 +225,7 @@ func TestSaveBehindARowThatDoesNotOpen(t *testing.T) {
 				held := claim(t, late, alice)
 				execute(t, db, "UPDATE credentials SET lease_end = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
 				if other.Deployment != production.Deployment {
-					must(t, errOf(store.Adopt(bounded(t), production.Deployment, latchkey.Reseal{})))
+					must(t, errOf(store.Adopt(bounded(t), production.Deployment, latchkey.ResealOptions{})))
 				}
 				after := claimOf("another")
 				after.TakeOver = held.Lease.ID
@@ -270,7 +270,7 @@ func TestForeignAEAD(t *testing.T) {
 				"Get":    errOf(store.Get(bounded(t), alice)),
 				"Put":    store.Put(bounded(t), alice, longGrant.Grant),
 				"Check":  store.Check(bounded(t)),
-				"Reseal": errOf(store.Reseal(bounded(t), latchkey.Reseal{})),
+				"Reseal": errOf(store.Reseal(bounded(t), latchkey.ResealOptions{})),
 			} {
 				failsWith(t, name+": "+call, err, "the AEAD")
 				if text := fmt.Sprintf("%v %+v %#v", err, err, err); strings.Contains(text, leaked) {

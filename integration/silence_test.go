@@ -285,7 +285,7 @@ func (c *collector) seals(db *sql.DB) {
 		store := storeWith(c, db, latchkey.Options{
 			AEAD: aead, RequireSealed: true, Logger: slog.New(slog.NewJSONHandler(c, nil)),
 		})
-		_, reseal := store.Reseal(bounded(c), latchkey.Reseal{})
+		_, reseal := store.Reseal(bounded(c), latchkey.ResealOptions{})
 		c.add(store.Check(bounded(c)), errOf(store.Get(bounded(c), alice)), reseal,
 			store.Put(bounded(c), alice, credentials.Grant{AccessToken: secret("sealed"), RefreshToken: secret("sealed")}))
 	}

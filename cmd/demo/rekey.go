@@ -64,18 +64,18 @@ func pagingFlags() []cli.Flag {
 	}
 }
 
-func pagingOf(cmd *cli.Command) (mysql.Reseal, error) {
+func pagingOf(cmd *cli.Command) (mysql.ResealOptions, error) {
 	if err := noArguments(cmd); err != nil {
-		return mysql.Reseal{}, err
+		return mysql.ResealOptions{}, err
 	}
 	rate, batch := cmd.Float("rate"), cmd.Int("batch")
 	switch {
 	case !(rate >= 0) || math.IsInf(rate, 1): // NaN is not either
-		return mysql.Reseal{}, usagef(cmd, "--rate is %v; it must be a number that is not negative", rate)
+		return mysql.ResealOptions{}, usagef(cmd, "--rate is %v; it must be a number that is not negative", rate)
 	case batch < 1: // 0 means the default to the library
-		return mysql.Reseal{}, usagef(cmd, "--batch is %d; at least 1 is needed", batch)
+		return mysql.ResealOptions{}, usagef(cmd, "--batch is %d; at least 1 is needed", batch)
 	}
-	return mysql.Reseal{
+	return mysql.ResealOptions{
 		After: cmd.Uint64("after"), Rate: rate, Batch: batch, DryRun: cmd.Bool("dry-run"),
 	}, nil
 }
@@ -100,7 +100,7 @@ func runAdopt(ctx context.Context, cmd *cli.Command) error {
 		return err
 	}
 	return withStore(ctx, cmd, func(store *mysql.Store) error {
-		adopt := func(ctx context.Context, paging mysql.Reseal) (mysql.Resealed, error) {
+		adopt := func(ctx context.Context, paging mysql.ResealOptions) (mysql.Resealed, error) {
 			return store.Adopt(ctx, cmd.String("from"), paging)
 		}
 		shown, err := goThrough(ctx, cmd, paging, adopt)
@@ -139,8 +139,8 @@ type shownKeyCount struct {
 
 // goThrough calls do, shows its progress on a terminal, and collects what it did.
 func goThrough(
-	ctx context.Context, cmd *cli.Command, paging mysql.Reseal,
-	do func(context.Context, mysql.Reseal) (mysql.Resealed, error),
+	ctx context.Context, cmd *cli.Command, paging mysql.ResealOptions,
+	do func(context.Context, mysql.ResealOptions) (mysql.Resealed, error),
 ) (*shownReseal, error) {
 	s := &shownReseal{DryRun: paging.DryRun, Unreadable: []shownUnreadable{}}
 	status := newStatus(cmd.Root().ErrWriter)

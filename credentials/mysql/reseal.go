@@ -21,9 +21,9 @@ const (
 	resealTries = 5
 )
 
-// Reseal says how [Store.Reseal] and [Store.Adopt] go through the table, in the order of the rows'
-// ids. The zero value: all of it, as fast as it goes.
-type Reseal struct {
+// ResealOptions say how [Store.Reseal] and [Store.Adopt] go through the table, in the order of the
+// rows' ids. The zero value: all of it, as fast as it goes.
+type ResealOptions struct {
 	// After is the id of the row after which to begin: [Resealed.Last] of a call that was broken
 	// off. Zero: the first row.
 	After uint64
@@ -81,19 +81,19 @@ type Resealed struct {
 // ciphertexts do not begin as Tink's names no key, so that every row is re-sealed.
 //
 // After an error, or when ctx has ended, the counts are those of the batches that were finished.
-func (s *Store) Reseal(ctx context.Context, r Reseal) (Resealed, error) {
+func (s *Store) Reseal(ctx context.Context, opts ResealOptions) (Resealed, error) {
 	if s.sealer.aead == nil && s.sealer.deployment == "" {
 		return Resealed{}, errors.New("reseal: the store has neither an AEAD nor a deployment's name, " +
 			"so that there is nothing to write; set mysql.Options.AEAD")
 	}
-	return s.reseal(ctx, &resealing{Reseal: r, store: s, action: "reseal", from: s.sealer.deployment})
+	return s.reseal(ctx, &resealing{ResealOptions: opts, store: s, action: "reseal", from: s.sealer.deployment})
 }
 
 // Adopt takes over the rows of another deployment, whose table was copied to here on purpose: it
 // opens them as that deployment's, and writes them as the store's own. The other deployment must
 // not work on the same provider's grants any more: both would present the same refresh tokens. A
 // row that is being exchanged is left; its own deployment is at work on it.
-func (s *Store) Adopt(ctx context.Context, from string, r Reseal) (Resealed, error) {
+func (s *Store) Adopt(ctx context.Context, from string, opts ResealOptions) (Resealed, error) {
 	switch own := s.sealer.deployment; {
 	case own == "":
 		return Resealed{}, errors.New("adopt: the store has no deployment's name; set mysql.Options.Deployment")
@@ -101,12 +101,12 @@ func (s *Store) Adopt(ctx context.Context, from string, r Reseal) (Resealed, err
 		return Resealed{}, fmt.Errorf("adopt: %q is no other deployment than %q; name the one in the rows",
 			from, own)
 	}
-	return s.reseal(ctx, &resealing{Reseal: r, store: s, action: "adopt", from: from, adopts: true})
+	return s.reseal(ctx, &resealing{ResealOptions: opts, store: s, action: "adopt", from: from, adopts: true})
 }
 
 // resealing is the work of one call, batch by batch.
 type resealing struct {
-	Reseal
+	ResealOptions
 	store  *Store
 	action string
 	from   string // the deployment whose rows are written
