@@ -309,9 +309,8 @@ func TestUnreadableRowMakesRoom(t *testing.T) {
 		execute(t, db, "UPDATE credentials SET extra = '[1]', lease_end = UTC_TIMESTAMP(6), due_at = UTC_TIMESTAMP(6)")
 		bob := keyOf("bob")
 		seed(t, store, bob)
-		claimDue(t, store, batchOf("first", 1), 0)
-		equal(t, "who is claimed", claimDue(t, store, batchOf("second", 1), 1)[0].Key, bob)
-		claimDue(t, store, batchOf("third", 1), 0)
+		equal(t, "who is claimed", claimDue(t, store, batchOf("first", 1), 1)[0].Key, bob)
+		claimDue(t, store, batchOf("second", 1), 0)
 		equal(t, "statements that made room", w.count(beginsPostpone), 1)
 
 		execute(t, db, "UPDATE credentials SET extra = '{}' WHERE account_name = 'alice'")
