@@ -14,8 +14,8 @@ func newTestEvents(observer *Observer) *events {
 	return newEvents(&o, &boundedLog{logger: o.Logger})
 }
 
-// While an observer does not return, a bounded number of events waits, and the rest is counted.
-// They are told in their order when it does.
+// While an observer does not return, a bounded number of events waits, which are told in their
+// order when it does, and the rest is counted.
 func TestEventsAreLostBeyondABound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})

@@ -101,9 +101,9 @@ func (m *Manager) Invalidate(ctx context.Context, key Key, turnedDown Token) (To
 }
 
 // Report is Invalidate that does not wait: for a program that hands the API's 401 on, or has
-// nothing to send again. It returns at once, and one exchange follows in the background under the
-// rules of Invalidate; callers of Token wait for that exchange. A failure is logged. A key that is
-// not valid, or a manager that was closed, makes Report do nothing.
+// nothing to send again. Report returns at once, and one exchange follows in the background under
+// the rules of Invalidate; callers of Token wait for that exchange. A failure is logged. A key that
+// is not valid, or a manager that was closed, makes Report do nothing.
 func (m *Manager) Report(ctx context.Context, key Key, turnedDown Token) {
 	if source, err := m.Source(key); err == nil {
 		source.Report(ctx, turnedDown)

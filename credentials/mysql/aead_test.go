@@ -19,8 +19,8 @@ func (a nameless) Encrypt(plaintext, data []byte) ([]byte, error) {
 	return slices.Concat(nonce, sealed), err
 }
 
-// versioned is an AEAD whose ciphertexts begin with the version of a format, and then at random; the
-// random bytes are the same twice.
+// versioned is an AEAD whose ciphertexts begin with the version of a format, and then at random;
+// the random bytes are the same twice.
 type versioned struct {
 	*testkit.Keyring
 	calls *uint32
