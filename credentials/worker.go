@@ -156,12 +156,12 @@ func (w *worker) stored() {
 
 // judge tells the breaker the provider's answer, before that is stored. A death that is not
 // believed becomes a transient failure: the row is not marked, and is presented again after its
-// back-off.
+// back-off, which is no longer while the token lives, since it was not too early.
 func (w *worker) judge(ctx context.Context, x *exchange, probe bool) {
 	v := w.count(x, probe)
 	if v.disbelieved {
 		told := *x.answer.err.refusal()
-		told.Class, told.RetryAt = ClassTransient, time.Time{}
+		told.Class, told.RetryAt = ClassTransient, time.Now()
 		told.Reason = fmt.Sprintf("taken for an incident, since %d other accounts were declared dead in a row: %s",
 			massDeath, told.Reason)
 		x.answer.err = &told
