@@ -44,6 +44,7 @@ func image() string { return cmp.Or(os.Getenv("MYSQL_IMAGE"), "mysql:9.7") }
 // SIGKILL, and no container is left. (testcontainers' own reaper does the same from a container,
 // whose image is one more to get.)
 type container struct {
+	id     string
 	dsn    string
 	keeper *exec.Cmd
 	stdin  io.Closer
@@ -54,8 +55,9 @@ type dockerAbsent struct{ reason string }
 
 func (d *dockerAbsent) Error() string { return d.reason }
 
-// keeperSays is the one line that the keeper writes: the DSN, or why there is none.
-type keeperSays struct{ DSN, Absent, Failed string }
+// keeperSays is the one line that the keeper writes: the container's id and DSN, or why there is
+// none.
+type keeperSays struct{ ID, DSN, Absent, Failed string }
 
 func startContainer() (*container, error) {
 	keeper, err := process.Command("container")
@@ -88,7 +90,7 @@ func startContainer() (*container, error) {
 	case said.Failed != "":
 		return nil, errors.Join(errors.New(said.Failed), c.stop())
 	}
-	c.dsn = said.DSN
+	c.id, c.dsn = said.ID, said.DSN
 	return c, nil
 }
 
@@ -129,9 +131,8 @@ func keepContainer(orders *json.Decoder, says *json.Encoder) error {
 		// beside this process.
 		setUnlessSet("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
 	}
-	dsn, remove, err := runContainer(ctx)
+	said, remove, err := runContainer(ctx)
 	defer remove()
-	said := keeperSays{DSN: dsn}
 	var absent *dockerAbsent
 	if errors.As(err, &absent) {
 		said.Absent = err.Error()
@@ -154,10 +155,10 @@ func setUnlessSet(name, value string) {
 // runContainer starts a server. remove removes the container, after an error too, and may be called
 // again. When ctx ends, only the wait for the server does: Docker may make a container although its
 // client has left.
-func runContainer(ctx context.Context) (dsn string, remove func() error, err error) {
+func runContainer(ctx context.Context) (said keeperSays, remove func() error, err error) {
 	remove = func() error { return nil }
 	if err := findImage(ctx); err != nil {
-		return "", remove, err
+		return said, remove, err
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), serverReady)
 	defer cancel()
@@ -177,9 +178,9 @@ func runContainer(ctx context.Context) (dsn string, remove func() error, err err
 		return testcontainers.TerminateContainer(c, testcontainers.StopTimeout(0))
 	}
 	if err != nil {
-		return "", remove, fmt.Errorf("a container of %s: %w", image(), err)
+		return said, remove, fmt.Errorf("a container of %s: %w", image(), err)
 	}
-	return config.FormatDSN(), remove, nil
+	return keeperSays{ID: c.GetContainerID(), DSN: config.FormatDSN()}, remove, nil
 }
 
 // findImage reports, as a *dockerAbsent, that Docker does not answer or has no image to run.

@@ -209,7 +209,8 @@ func (st *stage) password() string { return "Pw-" + st.database }
 // not follow. Tokens that are good are read; no other caller waits for long; a grant that is under
 // way is saved when writes are possible.
 func readOnly(t *testing.T, s *server) {
-	patient := credentials.Options{StoreTimeout: 4 * time.Second} // long enough for a try that meets 1290
+	// Long enough for a try that meets 1290, on a machine where a new connection takes seconds.
+	patient := credentials.Options{StoreTimeout: 10 * time.Second}
 	st := newStage(t, s, provider.Options{})
 	db := st.openAs(t, "reader")
 	presented := st.hold(0)

@@ -146,29 +146,25 @@ func inContainer(t *testing.T) *private {
 		return out
 	}
 	config := connect(t, c.dsn).config.Clone()
-	host, port, err := net.SplitHostPort(config.Addr)
+	host, _, err := net.SplitHostPort(config.Addr)
 	must(t, err)
-	id := run(t, "ps", "--quiet", "--no-trunc", "--filter", "publish="+port)
-	if len(strings.Fields(id)) != 1 {
-		t.Fatalf("docker ps finds %q", id)
-	}
 	f := forwardTo(t, config.Addr)
 	config.Addr = f.Addr()
-	p := &private{server: connect(t, config.FormatDSN()), container: id}
+	p := &private{server: connect(t, config.FormatDSN()), container: c.id}
 	const address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-	p.reach = net.JoinHostPort(run(t, "inspect", "--format", address, id), "3306")
-	p.kill = func(t *testing.T) { run(t, "kill", id) }
+	p.reach = net.JoinHostPort(run(t, "inspect", "--format", address, c.id), "3306")
+	p.kill = func(t *testing.T) { run(t, "kill", c.id) }
 	p.restart = func(t *testing.T) {
-		run(t, "start", id)
-		published, _, _ := strings.Cut(run(t, "port", id, "3306/tcp"), "\n")
+		run(t, "start", c.id)
+		published, _, _ := strings.Cut(run(t, "port", c.id, "3306/tcp"), "\n")
 		_, port, err := net.SplitHostPort(published)
 		must(t, err)
 		f.To(net.JoinHostPort(host, port))
 		eventually(t, "the server to answer again", func() bool { return p.answers(time.Second) })
 	}
 	// Signals, since a pause of the container takes its time under load.
-	p.silence = func(t *testing.T) { run(t, "kill", "--signal", "STOP", id) }
-	p.resume = func(t *testing.T) { run(t, "kill", "--signal", "CONT", id) }
+	p.silence = func(t *testing.T) { run(t, "kill", "--signal", "STOP", c.id) }
+	p.resume = func(t *testing.T) { run(t, "kill", "--signal", "CONT", c.id) }
 	return p
 }
 

@@ -30,9 +30,9 @@ func repeats() int {
 const enough = 100
 
 // Run draws plans and runs them, -rapid.checks of about -rapid.steps actions for each kind of
-// provider and replay policy; 5 of each with the race detector, unless -rapid.checks says more. A plan that breaks a rule is shrunk, and printed as Go for [Replay].
-// Where enough plans have missed a corner, so that the rules about it were not tested, Run fails
-// too.
+// provider and replay policy; 5 of each with the race detector, unless -rapid.checks says more. A
+// plan that breaks a rule is shrunk, and printed as Go for [Replay]. Where enough plans have missed
+// a corner, so that the rules about it were not tested, Run fails too.
 func Run(t *testing.T) {
 	if checks := flag.Lookup("rapid.checks"); raceDetector && checks.Value.String() == checks.DefValue {
 		if err := flag.Set(checks.Name, "5"); err != nil { // see repeats
