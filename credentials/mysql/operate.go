@@ -11,7 +11,8 @@ import (
 
 // Disable marks the credential: nobody gets its token from then on, and no exchange begins. A
 // process that holds the token notices within [credentials.Options].Recheck. An exchange that is
-// under way runs to its end, and its result is stored. Later puts and results keep the mark. A
+// under way runs to its end, and its result is stored: the callers of its process get that token,
+// until the process notices within Recheck of the save. Later puts and results keep the mark. A
 // credential that is disabled already stays as it is, under the name of whoever disabled it first.
 //
 // Errors wrap [credentials.ErrNotFound], and [credentials.ErrSuperseded] if the credential is not
