@@ -113,7 +113,7 @@ func TestDisconnectLeavesANewCredential(t *testing.T) {
 		w.provider.latency = 3 * time.Second
 		a := w.start("P").begins(alice)
 		done := w.disconnects(w.Context(), time.Minute)
-		time.Sleep(time.Second)
+		time.Sleep(1100 * time.Millisecond) // between two of its looks
 		first := w.row(alice).Row
 		w.delete(alice)
 		w.seed(alice)
