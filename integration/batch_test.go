@@ -202,6 +202,56 @@ func TestBatchesWithoutRowLock(t *testing.T) {
 	})
 }
 
+// TestOverlappingBatchKeepsWhatItWon stands for servers that ignore SKIP LOCKED: a batch of 16 has
+// read its rows when another one claims eight of them. The first keeps the other eight, by one
+// UPDATE.
+func TestOverlappingBatchKeepsWhatItWon(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		ctx := bounded(t)
+		database := s.migrated(t)
+		store := newStore(t, s.open(t, database, ""))
+		seedAccounts(t, store, 16)
+		w, claimed := startOverlapped(t, s, database, func(late *latchkey.Store) []credentials.Credential {
+			claimed, err := late.ClaimDue(ctx, batchOf("late", 16))
+			succeeds(t, "ClaimDue", err)
+			return claimed
+		})
+		results := make(chan []credentials.Credential, 2)
+		results <- claimDue(t, store, batchOf("early", 8), 8)
+		late := claimed()
+		results <- late
+		equal(t, "credentials that the late batch claimed", len(late), 8)
+		equal(t, "claims sent by the late batch", w.count(beginsClaim), 1)
+		claimedOnce(t, store, results, 2, 16)
+		noTransaction(t, s, database)
+	})
+}
+
+// startOverlapped begins the call with a store whose locks are granted to everybody, and returns
+// when the call has read its rows and is about to claim them. The function that is returned lets the
+// call go on, and waits for its end.
+func startOverlapped(
+	t *testing.T, s *server, database string, call func(*latchkey.Store) []credentials.Credential,
+) (w *wire, end func() []credentials.Credential) {
+	t.Helper()
+	ctx, g := bounded(t), newGate()
+	w = &wire{statement: func(text []byte) fate {
+		blank(text, "FOR UPDATE SKIP LOCKED")
+		if strings.HasPrefix(string(text), beginsClaim) {
+			g.hold(ctx)
+		}
+		return deliver
+	}}
+	late := newStore(t, s.openWire(t, database, "", w))
+	claimed := make(chan []credentials.Credential, 1)
+	go func() { claimed <- call(late) }()
+	receive(t, "the call to have read its rows", g.arrived)
+	return w, func() []credentials.Credential {
+		close(g.open)
+		return receive(t, "the end of the call", claimed)
+	}
+}
+
 // claimedOnce takes the results of that many calls, which must have claimed each of the rows once.
 func claimedOnce(
 	t *testing.T, store *latchkey.Store, results <-chan []credentials.Credential, calls, rows int,

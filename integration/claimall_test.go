@@ -243,6 +243,38 @@ func TestClaimAllWithoutRowLock(t *testing.T) {
 	})
 }
 
+// TestOverlappingClaimAllKeepsWhatItWon: of eight rows that ClaimAll has read, another call claims
+// three. The answer has the claims on the other five, and about the three whose lease it is.
+func TestOverlappingClaimAllKeepsWhatItWon(t *testing.T) {
+	const rows, early = 8, 3
+	onServers(t, func(t *testing.T, s *server) {
+		database := s.migrated(t)
+		store := newStore(t, s.open(t, database, ""))
+		seedAccounts(t, store, rows)
+		asked, other := claimOf("late"), claimOf("early")
+		w, end := startOverlapped(t, s, database, func(late *latchkey.Store) []credentials.Credential {
+			var all []credentials.Credential
+			for _, one := range claimAll(t, late, asked, keysOf(rows)) {
+				succeeds(t, "ClaimAll", one.Err)
+				all = append(all, one.Credential)
+			}
+			return all
+		})
+		claimAll(t, store, other, keysOf(rows)[:early])
+		for i, c := range end() {
+			want := asked.ID
+			if i < early {
+				want = other.ID
+			}
+			equal(t, "Lease.ID", c.Lease.ID, want)
+			equal(t, "the row's Fence", get(t, store, c.Key).Fence(), c.Fence())
+			equal(t, "Version", c.Version, 2)
+		}
+		equal(t, "claims sent by the late call", w.count(beginsClaim), 1)
+		noTransaction(t, s, database)
+	})
+}
+
 // TestClaimAllFoundAgain: the reply to COMMIT is lost, and the claims are made once all the same.
 func TestClaimAllFoundAgain(t *testing.T) {
 	onServers(t, func(t *testing.T, s *server) {

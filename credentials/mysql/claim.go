@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -231,8 +232,9 @@ func (s *Store) findClaims(
 	return claimed, err
 }
 
-// claim makes the claim on all of these rows, as they were read, or on none and returns
-// errLostRace.
+// claim makes the claim on these rows, as they were read, and returns those that bear it now. A
+// server that grants row locks to several lets another claim come first: its rows are left out, and
+// if none remains, the error is errLostRace.
 func (s *Store) claim(
 	ctx context.Context, conn *sqlx.Conn, claim credentials.Claim, rows []credentials.Credential,
 ) ([]credentials.Credential, error) {
@@ -245,14 +247,36 @@ func (s *Store) claim(
 	if err != nil {
 		return nil, err
 	}
-	if n != int64(len(rows)) {
-		return nil, errLostRace
-	}
 	claimed := make([]credentials.Credential, len(rows))
 	for i, c := range rows {
 		claimed[i] = c.Claimed(claim)
 	}
-	return claimed, nil
+	switch n {
+	case int64(len(rows)):
+		return claimed, nil
+	case 0:
+		return nil, errLostRace
+	}
+	won, err := s.won(ctx, conn, claim, claimed)
+	if err == nil && n != int64(len(won)) {
+		return nil, errLostRace
+	}
+	return won, err
+}
+
+// won returns those of the rows that are in the table as claimed.
+func (s *Store) won(
+	ctx context.Context, conn *sqlx.Conn, claim credentials.Claim, claimed []credentials.Credential,
+) ([]credentials.Credential, error) {
+	query := s.sql.selectWon.and(unchanged(claimed))
+	values, err := query.values(map[string]any{"claim": claim.ID})
+	if err != nil {
+		return nil, err
+	}
+	won := make(map[uint64]bool, len(claimed))
+	var id uint64
+	err = scan(ctx, conn, query.text, values, []any{&id}, func() { won[id] = true })
+	return slices.DeleteFunc(claimed, func(c credentials.Credential) bool { return !won[c.Row] }), err
 }
 
 // unchanged is the condition that a row is one of these, as it was read: "id IN (7, 9) AND (id,

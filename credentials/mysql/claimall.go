@@ -104,6 +104,9 @@ func (s *Store) claimKeys(
 		return nil, err
 	}
 	claimed, err := s.claim(ctx, conn, claim, claimable)
+	for _, c := range claimable { // what another claim has changed first is found as committed
+		delete(found, c.Key)
+	}
 	for _, c := range claimed {
 		found[c.Key] = credentials.Found{Credential: c}
 	}

@@ -150,6 +150,10 @@ SET interrupted_by = IF(` + interrupts + `, lease_holder, interrupted_by),
     version        = version + 1
 WHERE `
 
+// selectWon finds which rows a claim has changed, where updateClaim changed some; the condition that
+// names them as claimed ([unchanged]) is appended. The transaction sees its own writes.
+const selectWon = "SELECT id FROM `credentials` WHERE lease_id = :claim AND "
+
 // updatePostpone has a row that cannot be read make room for others. version stays: a
 // lease that ended with nothing saved has to remain one.
 const updatePostpone = "UPDATE `credentials`" + `

@@ -8,7 +8,7 @@ type statements struct {
 	selectByKey, selectForClaim, selectForClaimNoWait, selectByRow, selectAll        statement
 	selectServices, selectIDs, selectStatus, selectStatuses, selectFirst             statement
 	selectNone, lockDue, lockProbe, selectClaimed, selectVersions, selectDueServices statement
-	lockRow, lockRows, updatePostpone                                                statement
+	lockRow, lockRows, updatePostpone, selectWon                                     statement
 	selectAfter, selectRows, selectBeginnings, updateReseal                          statement
 	selectDead, lockDead, updateRevive, updateReviveOne                              statement
 	selectNames, lockNames, deleteRows                                               statement
@@ -50,6 +50,7 @@ func statementsFor(database, table string) statements {
 		selectBeginnings:     in(selectBeginnings),
 		updateReseal:         in(updateReseal),
 		updatePostpone:       in(updatePostpone),
+		selectWon:            in(selectWon),
 		selectNames:          in(selectName + named),
 		lockNames:            in(selectName + named + "\n" + forUpdate),
 		deleteRows:           in(deleteRows),
