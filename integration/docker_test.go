@@ -20,17 +20,14 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/testcontainers/testcontainers-go"
-	"github.com/testcontainers/testcontainers-go/log"
 	"github.com/testcontainers/testcontainers-go/wait"
 
+	"github.com/latchkey-go/latchkey/internal/testkit/docker"
 	"github.com/latchkey-go/latchkey/internal/testkit/process"
 )
 
-// Bounds of what Docker does.
-const (
-	dockerAnswers = 15 * time.Second
-	serverReady   = 2 * time.Minute
-)
+// serverReady bounds the start of a container.
+const serverReady = 2 * time.Minute
 
 // pullTimeoutEnv is how many seconds a pull of the image may take, by default 300; 0: nothing is
 // pulled. .ci/test sets that, since .ci/ensure-server has tried.
@@ -49,11 +46,6 @@ type container struct {
 	keeper *exec.Cmd
 	stdin  io.Closer
 }
-
-// dockerAbsent says why there is no Docker, or no image in it, which is no failure of the tests.
-type dockerAbsent struct{ reason string }
-
-func (d *dockerAbsent) Error() string { return d.reason }
 
 // keeperSays is the one line that the keeper writes: the container's id and DSN, or why there is
 // none.
@@ -86,7 +78,7 @@ func startContainer() (*container, error) {
 	case err != nil:
 		return nil, errors.Join(fmt.Errorf("the container's keeper: %w", err), c.stop())
 	case said.Absent != "":
-		return nil, errors.Join(&dockerAbsent{said.Absent}, c.stop())
+		return nil, errors.Join(&docker.Absent{Reason: said.Absent}, c.stop())
 	case said.Failed != "":
 		return nil, errors.Join(errors.New(said.Failed), c.stop())
 	}
@@ -124,16 +116,10 @@ func keepContainer(orders *json.Decoder, says *json.Encoder) error {
 		end()
 	}()
 
-	log.SetDefault(log.NewNoopLogger())
-	setUnlessSet("TESTCONTAINERS_RYUK_DISABLED", "true")
-	if _, err := os.Stat("/.dockerenv"); err == nil {
-		// Here testcontainers would take the bridge's gateway for the host, though Docker may run
-		// beside this process.
-		setUnlessSet("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
-	}
+	docker.Prepare()
 	said, remove, err := runContainer(ctx)
 	defer remove()
-	var absent *dockerAbsent
+	var absent *docker.Absent
 	if errors.As(err, &absent) {
 		said.Absent = err.Error()
 	} else if err != nil {
@@ -144,12 +130,6 @@ func keepContainer(orders *json.Decoder, says *json.Encoder) error {
 	}
 	<-ctx.Done()
 	return remove()
-}
-
-func setUnlessSet(name, value string) {
-	if _, set := os.LookupEnv(name); !set {
-		_ = os.Setenv(name, value) // fails for odd names alone
-	}
 }
 
 // runContainer starts a server. remove removes the container, after an error too, and may be called
@@ -183,52 +163,20 @@ func runContainer(ctx context.Context) (said keeperSays, remove func() error, er
 	return keeperSays{ID: c.GetContainerID(), DSN: config.FormatDSN()}, remove, nil
 }
 
-// findImage reports, as a *dockerAbsent, that Docker does not answer or has no image to run.
+// findImage reports, as a [*docker.Absent], that Docker does not answer or has no image to run.
 func findImage(ctx context.Context) error {
-	type answer struct {
-		provider *testcontainers.DockerProvider
-		err      error
+	provider, err := docker.Connect(ctx)
+	if err != nil {
+		return err
 	}
-	answered := make(chan answer, 1)
-	go func() { // it takes no context
-		provider, err := testcontainers.NewDockerProvider()
-		if err == nil {
-			err = provider.Health(ctx)
-		}
-		answered <- answer{provider, err}
-	}()
-	var docker answer
-	select {
-	case docker = <-answered:
-	case <-time.After(dockerAnswers):
-		docker.err = fmt.Errorf("nothing for %v", dockerAnswers)
-	}
-	if docker.err != nil {
-		why, _, _ := strings.Cut(docker.err.Error(), "\n")
-		return &dockerAbsent{fmt.Sprintf("Docker does not answer (%s)", why)}
-	}
-	defer func() { _ = docker.provider.Close() }()
-
-	inspecting, cancel := context.WithTimeout(ctx, dockerAnswers)
-	defer cancel()
-	if _, err := docker.provider.Client().ImageInspect(inspecting, image()); err == nil {
-		return nil
-	}
+	defer func() { _ = provider.Close() }()
 	seconds, err := strconv.Atoi(cmp.Or(os.Getenv(pullTimeoutEnv), "300"))
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("%s=%q is no number of seconds", pullTimeoutEnv,
 			os.Getenv(pullTimeoutEnv))
-	case seconds <= 0:
-		return &dockerAbsent{fmt.Sprintf("the image %s is not present, and %s=0 says not to pull it", image(), pullTimeoutEnv)}
 	}
-	fmt.Fprintf(os.Stderr, "server: pulling %s (at most %d s)\n", image(), seconds)
-	pulling, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
-	defer cancel()
-	if err := docker.provider.PullImage(pulling, image()); err != nil {
-		return &dockerAbsent{fmt.Sprintf("the image %s is neither present nor can it be pulled (%v)", image(), err)}
-	}
-	return nil
+	return docker.FindImage(ctx, provider, image(), time.Duration(seconds)*time.Second,
+		pullTimeoutEnv+"=0 says not to pull it")
 }
 
 // sqlPing waits for the server to answer over TCP, which is when it is ready whatever its log says.

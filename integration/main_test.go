@@ -16,6 +16,7 @@ import (
 	"github.com/latchkey-go/latchkey/internal/engine"
 	"github.com/latchkey-go/latchkey/internal/localmysql"
 	"github.com/latchkey-go/latchkey/internal/storm/worker"
+	"github.com/latchkey-go/latchkey/internal/testkit/docker"
 	"github.com/latchkey-go/latchkey/internal/testkit/process"
 )
 
@@ -86,7 +87,7 @@ func chooseServers() (stop func(), err error) {
 		return stop, use(dsn, "TEST_MYSQL_DSN")
 	}
 	container, err := startContainer()
-	var absent *dockerAbsent
+	var absent *docker.Absent
 	switch {
 	case err == nil:
 		stops = append(stops, container.stop)

@@ -2,7 +2,6 @@ package integration_test
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/latchkey-go/latchkey/internal/forward"
 	"github.com/latchkey-go/latchkey/internal/localmysql"
+	"github.com/latchkey-go/latchkey/internal/testkit/docker"
 )
 
 // private is a server that a test has for itself: it may kill it and change its settings.
@@ -29,7 +29,7 @@ type private struct {
 // privateKinds are the ways to have a server of one's own on this machine.
 var privateKinds = sync.OnceValue(func() (kinds []string) {
 	if _, err := exec.LookPath("docker"); err == nil && os.Getenv("TEST_MYSQL_DSN") == "" {
-		if _, err := docker("image", "inspect", image()); err == nil {
+		if _, err := docker.Command("image", "inspect", image()); err == nil {
 			kinds = append(kinds, "docker")
 		}
 	}
@@ -141,7 +141,7 @@ func inContainer(t *testing.T) *private {
 	})
 	run := func(t *testing.T, args ...string) string {
 		t.Helper()
-		out, err := docker(args...)
+		out, err := docker.Command(args...)
 		must(t, err)
 		return out
 	}
@@ -174,17 +174,6 @@ func (p *private) answers(within time.Duration) bool {
 	defer cancel()
 	_, err := p.admin.ExecContext(ctx, "DO 1")
 	return err == nil
-}
-
-// docker returns the command's output.
-func docker(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "docker", args...).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("docker %s: %w: %s", args[0], err, out)
-	}
-	return strings.TrimSpace(string(out)), nil
 }
 
 // forwardTo starts a forwarder to that address.

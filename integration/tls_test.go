@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/latchkey-go/latchkey/internal/localmysql"
+	"github.com/latchkey-go/latchkey/internal/testkit/docker"
 )
 
 // authority issues certificates.
@@ -98,7 +99,7 @@ func startWithCertificate(t *testing.T, kind, folder string) *server {
 		return onThisMachine(t, &localmysql.Options{Args: args}).server
 	}
 	p := inContainer(t)
-	must(t, errOf(docker("cp", folder, p.container+":/tls")))
+	must(t, errOf(docker.Command("cp", folder, p.container+":/tls")))
 	names, values := settings("/tls")
 	for i, name := range names {
 		execute(t, p.admin, "SET GLOBAL "+name+" = '"+values[i]+"'")

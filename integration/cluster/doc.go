@@ -1,0 +1,20 @@
+// Package cluster holds the tests on several servers at once: a Group Replication with one primary
+// behind a Router, one with three primaries, a Galera cluster, and a source with its replica. The
+// servers are containers from Debian's packages (.ci/cluster-images), and are killed, frozen and
+// parted while processes use the library on them. Nothing imports it.
+//
+//	go test -v ./integration/cluster -run Galera
+//
+// prints a line of counts for each fault: the exchanges, the refresh tokens that were presented in
+// them, those that were detected as reused, the grants that were lost, and the longest time for
+// which a caller had no valid token.
+//
+// Where Docker does not answer, or has none of the images, the first line says so, and those tests
+// are not run; REQUIRE_DOCKER=1 forbids that. The tests of one engine are in one file. The helpers
+// are in these:
+//
+//	main_test.go     the engines that there are
+//	node_test.go     one server: killed, frozen, parted from the others
+//	group_test.go    a Group Replication, and its Router
+//	load_test.go     the processes that ask for tokens meanwhile, and the counts
+package cluster

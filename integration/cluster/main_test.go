@@ -1,0 +1,110 @@
+package cluster_test
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/latchkey-go/latchkey/internal/testkit/docker"
+	"github.com/latchkey-go/latchkey/internal/testkit/process"
+)
+
+// The images, which .ci/cluster-images builds.
+const (
+	mysqlImage  = "latchkey/mysql-cluster:9.7"
+	galeraImage = "latchkey/galera:10.11"
+)
+
+// run is the value of [docker.Label] for the containers and networks of this run.
+var run = rand.Text()
+
+// roles are the processes that tests need.
+var roles = map[string]process.Role{
+	"callers": callOn,
+	"sweeper": docker.Sweep,
+}
+
+func TestMain(m *testing.M) {
+	process.Play(roles)
+	flag.Parse()
+	if flag.Lookup("test.list").Value.String() != "" {
+		os.Exit(m.Run())
+	}
+	os.Exit(runInDocker(m))
+}
+
+// runInDocker runs the tests if there are a Docker and the images, and says it if there are not.
+func runInDocker(m *testing.M) int {
+	docker.Prepare()
+	err := findImages(mysqlImage, galeraImage)
+	var absent *docker.Absent
+	switch {
+	case errors.As(err, &absent) && cmp.Or(os.Getenv("REQUIRE_DOCKER"), "0") == "0":
+		fmt.Printf("cluster: no test is run, since %v\n", err)
+		return 0
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "cluster:", err)
+		return 1
+	}
+	fmt.Printf("cluster: in Docker, %s and %s\n", mysqlImage, galeraImage)
+	sweep, err := startSweeper()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cluster:", err)
+		return 1
+	}
+	status := m.Run()
+	if err := sweep(); err != nil {
+		fmt.Fprintln(os.Stderr, "cluster:", err)
+		status = max(status, 1)
+	}
+	return status
+}
+
+func findImages(images ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	provider, err := docker.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = provider.Close() }()
+	for _, image := range slices.Compact(images) {
+		err := docker.FindImage(ctx, provider, image, 0, ".ci/cluster-images, which builds it, was not run")
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startSweeper starts the process that removes what the tests leave, however they end. The function
+// that it returns waits until all is removed.
+func startSweeper() (sweep func() error, err error) {
+	sweeper, err := process.Command("sweeper")
+	if err != nil {
+		return nil, err
+	}
+	sweeper.Stderr = os.Stderr
+	orders, err := sweeper.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := sweeper.Start(); err != nil {
+		return nil, err
+	}
+	if err := json.NewEncoder(orders).Encode(run); err != nil {
+		return nil, err
+	}
+	return func() error {
+		_ = orders.Close()
+		return sweeper.Wait()
+	}, nil
+}
