@@ -11,7 +11,7 @@ import (
 )
 
 var documents = []string{
-	"design.md", "faults.md", "operations.md", "providers.md",
+	"design.md", "engines.md", "faults.md", "operations.md", "providers.md",
 	"../CONTRIBUTING.md", "../README.md", "../SECURITY.md",
 }
 
