@@ -150,7 +150,7 @@ type load struct {
 	provider  *provider.Provider
 	accounts  []string
 	processes []*process.Process[callersSay]
-	judged    int // presentations that a phase has judged
+	counted   int // presentations that a phase has counted
 }
 
 // startLoad stores grants by way of the first address, and starts a process for each address.
@@ -186,58 +186,78 @@ func newStore(t *testing.T, addr string) *latchkey.Store {
 	return store
 }
 
+// counts are those of a phase.
+type counts struct {
+	exchanges, tokens, reused int      // presentations, the refresh tokens in them, and reuses detected
+	lost                      []string // the accounts whose grants have ended
+	calls                     int
+	gap                       time.Duration // the longest time from a caller's token to its next
+	failed                    map[string]int
+}
+
 // phase has something happen to the servers, waits until every account has got a new token since it
-// was over, prints the counts and judges them. It returns the longest gap of a caller.
-func (l *load) phase(t *testing.T, name string, happen func()) time.Duration {
+// was over, prints the counts and holds them against the guarantees.
+func (l *load) phase(t *testing.T, name string, happen func()) counts {
+	t.Helper()
+	c := l.during(t, name, happen)
+	if c.exchanges != c.tokens || c.reused > 0 || len(c.lost) > 0 {
+		t.Errorf("%s: got %d exchanges of %d refresh tokens, %d reused, grants lost %v; want one each and none",
+			name, c.exchanges, c.tokens, c.reused, c.lost)
+	}
+	return c
+}
+
+// during is a phase whose counts the test judges, in which grants may be lost.
+func (l *load) during(t *testing.T, name string, happen func()) counts {
 	t.Helper()
 	happen()
 	over := time.Now()
-	eventually(t, name+": every account gets a new token", func() bool {
-		renewed := make(map[string]bool)
+	eventually(t, name+": every account gets a new token, or has lost its grant", func() bool {
+		settled := make(map[string]bool)
 		for _, p := range l.provider.Presentations() {
-			if p.Outcome == provider.Issued && p.Start.After(over) {
-				renewed[p.Account] = true
+			switch p.Outcome {
+			case provider.Issued:
+				settled[p.Account] = p.Start.After(over)
+			case provider.Reused:
+				settled[p.Account] = true
 			}
 		}
-		return len(renewed) == len(l.accounts)
+		return !slices.ContainsFunc(l.accounts, func(account string) bool { return !settled[account] })
 	}, func() string { return fmt.Sprintf("%+v", l.provider.Stats().Accounts) })
-	return l.judge(t, name)
+	return l.count(t, name)
 }
 
-// judge prints the counts since the phase before, and holds them against the guarantees.
-func (l *load) judge(t *testing.T, name string) time.Duration {
+// count returns and prints the counts since the phase before.
+func (l *load) count(t *testing.T, name string) counts {
 	t.Helper()
-	all := callersSay{Failed: make(map[string]int)}
+	c := counts{failed: make(map[string]int)}
 	for _, p := range l.processes {
 		p.Tell(true)
 		said := p.Next("what its callers got", nil)
-		all.Calls += said.Calls
-		all.Gap = max(all.Gap, said.Gap)
+		c.calls += said.Calls
+		c.gap = max(c.gap, said.Gap)
 		for kind, n := range said.Failed {
-			all.Failed[kind] += n
+			c.failed[kind] += n
 		}
 	}
 	presentations := l.provider.Presentations()
-	part := presentations[l.judged:]
-	l.judged = len(presentations)
-	tokens, lost, reused := make(map[int64]bool), make(map[string]bool), 0
+	part := presentations[l.counted:]
+	l.counted = len(presentations)
+	tokens, lost := make(map[int64]bool), make(map[string]bool)
 	for _, p := range part {
 		tokens[p.Serial] = true
 		if p.Outcome == provider.Reused {
-			reused++
+			c.reused++
 		}
 		if p.Outcome == provider.Reused || p.Outcome == provider.Revoked {
 			lost[p.Account] = true
 		}
 	}
+	c.exchanges, c.tokens, c.lost = len(part), len(tokens), slices.Sorted(maps.Keys(lost))
 	fmt.Printf("%s, %s: %d exchanges of %d refresh tokens, %d reused, %d grants lost; "+
-		"%d calls, longest gap %.1f s, errors %v\n", l.engine, name, len(part), len(tokens), reused, len(lost),
-		all.Calls, all.Gap.Seconds(), all.Failed)
-	if len(part) != len(tokens) || reused > 0 || len(lost) > 0 {
-		t.Errorf("%s: got %d exchanges of %d refresh tokens, %d reused, grants lost %v; want one each and none",
-			name, len(part), len(tokens), reused, slices.Sorted(maps.Keys(lost)))
-	}
-	return all.Gap
+		"%d calls, longest gap %.1f s, errors %v\n", l.engine, name, c.exchanges, c.tokens, c.reused, len(c.lost),
+		c.calls, c.gap.Seconds(), c.failed)
+	return c
 }
 
 // end has the processes end, and holds the rows against the provider by way of that address.
