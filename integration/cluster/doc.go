@@ -17,4 +17,5 @@
 //	node_test.go     one server: killed, frozen, parted from the others
 //	group_test.go    a Group Replication, and its Router
 //	load_test.go     the processes that ask for tokens meanwhile, and the counts
+//	race_test.go     the processes that claim one credential at the same moment
 package cluster

@@ -181,7 +181,9 @@ func startLoad(t *testing.T, engine string, lease time.Duration, addrs ...string
 
 func newStore(t *testing.T, addr string) *latchkey.Store {
 	t.Helper()
-	store, err := latchkey.NewStore(open(t, dsn(addr, database)), nil)
+	store, err := latchkey.NewStore(open(t, dsn(addr, database)), &latchkey.Options{
+		Logger: slog.New(slog.DiscardHandler), // tokens of tests are stored unsealed
+	})
 	must(t, err)
 	return store
 }

@@ -28,8 +28,9 @@ var run = rand.Text()
 
 // roles are the processes that tests need.
 var roles = map[string]process.Role{
-	"callers": callOn,
-	"sweeper": docker.Sweep,
+	"callers":  callOn,
+	"claimant": claimOn,
+	"sweeper":  docker.Sweep,
 }
 
 func TestMain(m *testing.M) {
