@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -63,16 +64,8 @@ func callOn(orders *json.Decoder, says *json.Encoder) error {
 	}
 	defer func() { _ = db.Close() }()
 	db.SetMaxOpenConns(10)
-	store, err := latchkey.NewStore(db, &latchkey.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return err
-	}
 	c := &callers{said: callersSay{Failed: make(map[string]int)}}
-	c.manager, err = credentials.NewManager(store, credentials.Services{service: {
-		Refresher: oauth2refresh.New(oauth2.Config{
-			ClientID: "app", Endpoint: oauth2.Endpoint{TokenURL: w.TokenURL, AuthStyle: oauth2.AuthStyleInParams},
-		}),
-	}}, &credentials.Options{Holder: w.Holder, Lease: w.Lease, Logger: slog.New(slog.DiscardHandler)})
+	c.manager, err = newManager(db, w.TokenURL, &credentials.Options{Holder: w.Holder, Lease: w.Lease})
 	if err != nil {
 		return err
 	}
@@ -92,6 +85,27 @@ func callOn(orders *json.Decoder, says *json.Encoder) error {
 	closing, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return c.manager.Close(closing)
+}
+
+// newManager makes a manager whose tokens live between half of lifetime and all of it, so that the
+// accounts are not renewed in step: a fault at any moment meets an exchange.
+func newManager(db *sql.DB, tokenURL string, opts *credentials.Options) (*credentials.Manager, error) {
+	quiet := slog.New(slog.DiscardHandler)
+	store, err := latchkey.NewStore(db, &latchkey.Options{Logger: quiet})
+	if err != nil {
+		return nil, err
+	}
+	exchange := oauth2refresh.New(oauth2.Config{
+		ClientID: "app", Endpoint: oauth2.Endpoint{TokenURL: tokenURL, AuthStyle: oauth2.AuthStyleInParams},
+	})
+	opts.Logger = quiet
+	return credentials.NewManager(store, credentials.Services{service: {Refresher: credentials.RefresherFunc(
+		func(ctx context.Context, in credentials.RefreshInput) (credentials.Grant, error) {
+			grant, err := exchange.Refresh(ctx, in)
+			grant.Lifetime = min(grant.Lifetime, lifetime/2+rand.N(lifetime/2))
+			return grant, err
+		},
+	)}}, opts)
 }
 
 // ask is a caller who needs a token twenty times a second.
@@ -148,6 +162,7 @@ func (c *callers) take() callersSay {
 type load struct {
 	engine    string // for the lines of counts
 	provider  *provider.Provider
+	tokenURL  string
 	accounts  []string
 	processes []*process.Process[callersSay]
 	counted   int // presentations that a phase has counted
@@ -162,21 +177,41 @@ func startLoad(t *testing.T, engine string, lease time.Duration, addrs ...string
 	served, err := provider.Start("", l.provider)
 	must(t, err)
 	t.Cleanup(func() { _ = served.Close() })
-	store := newStore(t, addrs[0])
+	l.tokenURL = served.TokenURL()
 	for i := range accounts {
-		account := fmt.Sprintf("account-%02d", i+1)
-		l.accounts = append(l.accounts, account)
+		l.accounts = append(l.accounts, fmt.Sprintf("account-%02d", i+1))
+	}
+	l.authorize(t, addrs[0], l.accounts...)
+	for i, addr := range addrs {
+		holder := fmt.Sprintf("process-%d", i+1)
+		l.processes = append(l.processes, process.Start[callersSay](t, "callers", holder, callersWork{
+			DSN: dsn(addr, database), TokenURL: l.tokenURL, Holder: holder, Accounts: l.accounts, Lease: lease,
+		}))
+	}
+	return l
+}
+
+// authorize stores new grants by way of that address.
+func (l *load) authorize(t *testing.T, addr string, accounts ...string) {
+	t.Helper()
+	store := newStore(t, addr)
+	for _, account := range accounts {
 		must(t, store.Put(t.Context(), credentials.Key{Service: service, Account: account}, credentials.Grant{
 			RefreshToken: credentials.NewSecret(l.provider.Register(account)),
 		}))
 	}
-	for i, addr := range addrs {
-		holder := fmt.Sprintf("process-%d", i+1)
-		l.processes = append(l.processes, process.Start[callersSay](t, "callers", holder, callersWork{
-			DSN: dsn(addr, database), TokenURL: served.TokenURL(), Holder: holder, Accounts: l.accounts, Lease: lease,
-		}))
+}
+
+// rows returns the accounts' rows as the server at that address has them.
+func (l *load) rows(t *testing.T, addr string) map[string]credentials.Credential {
+	t.Helper()
+	store, rows := newStore(t, addr), make(map[string]credentials.Credential)
+	for _, account := range l.accounts {
+		c, err := store.Get(t.Context(), credentials.Key{Service: service, Account: account})
+		must(t, err)
+		rows[account] = c
 	}
-	return l
+	return rows
 }
 
 func newStore(t *testing.T, addr string) *latchkey.Store {
@@ -271,10 +306,7 @@ func (l *load) end(t *testing.T, addr string) {
 	for _, p := range l.processes {
 		p.Ends()
 	}
-	store := newStore(t, addr)
-	for _, account := range l.accounts {
-		c, err := store.Get(t.Context(), credentials.Key{Service: service, Account: account})
-		must(t, err)
+	for account, c := range l.rows(t, addr) {
 		if !l.provider.Current(account, c.RefreshToken.Reveal()) || c.Lease.ID != "" || c.Interrupted.By != "" {
 			t.Errorf("%s: the refresh token is not the one that works, or a lease stands (%q), "+
 				"or it is interrupted (%q)", account, c.Lease.Holder, c.Interrupted.By)
