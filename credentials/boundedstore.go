@@ -79,7 +79,7 @@ func (s *boundedStore) GetAll(ctx context.Context, keys []Key) ([]Found, error) 
 	return bounded(ctx, s, reads, func(ctx context.Context) ([]Found, error) { return s.store.GetAll(ctx, keys) })
 }
 
-func (s *boundedStore) Versions(ctx context.Context, rows []uint64) (map[uint64]uint64, error) {
+func (s *boundedStore) Versions(ctx context.Context, rows map[uint64]Key) (map[uint64]uint64, error) {
 	return bounded(ctx, s, reads, func(ctx context.Context) (map[uint64]uint64, error) { return s.store.Versions(ctx, rows) })
 }
 

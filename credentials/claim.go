@@ -135,8 +135,8 @@ func (c Credential) overtaken() bool { return c.Version > c.Lease.Version }
 
 // Fence identifies the claim that a result belongs to: the row, the claim's id and the row's
 // version at the claim (the fencing version). The version alone would not do, since versions repeat
-// when a fail-over forgets a claim. The key decides nothing; a store that seals tokens binds them
-// to it.
+// when a fail-over forgets a claim. The key is the row's own and tells no two claims apart: a store
+// of several servers finds the row by it, and one that seals tokens binds them to it.
 type Fence struct {
 	Key     Key
 	Row     uint64

@@ -130,18 +130,18 @@ func (l *lookout) look(first, last int64) {
 
 // versions returns those whose row has moved, or is to be read anyway.
 func (l *lookout) versions(all []sighting) (moved []sighting, err error) {
-	rows := make([]uint64, len(all))
-	for i, a := range all {
-		rows[i] = a.held.token.id.Row
+	rows := make(map[uint64]Key, len(all))
+	for _, a := range all {
+		rows[a.held.token.id.Row] = a.slot.key
 	}
 	asked := l.now()
 	versions, err := l.store.Versions(l.open, rows)
 	if err != nil {
 		asked = l.now() // each waits for its next turn, so that a store that is back meets no herd
 	}
-	for i, a := range all {
+	for _, a := range all {
 		a.slot.looks++
-		version, there := versions[rows[i]]
+		version, there := versions[a.held.token.id.Row]
 		if err == nil && (!there || version != a.held.version || a.slot.looks%readAnyway == 0) {
 			moved = append(moved, a)
 			continue

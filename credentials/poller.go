@@ -27,6 +27,7 @@ type poller struct {
 // watch is a row that a refresh or an exchange waits for.
 type watch struct {
 	poller       *poller
+	key          Key
 	row, version uint64
 	moved        chan struct{} // closed when the version is no longer that, or the row is gone
 	watched      watched       // guarded by poller.mu: how the row was looked at
@@ -79,7 +80,7 @@ func (w *watch) after(now moment) moment {
 func (p *poller) watch(c reading, before watched) *watch {
 	now, at := p.now(), c.at
 	w := &watch{
-		poller: p, row: c.Row, version: c.Version, moved: make(chan struct{}), watched: before,
+		poller: p, key: c.Key, row: c.Row, version: c.Version, moved: make(chan struct{}), watched: before,
 	}
 	w.began, w.expected = at, at
 	w.floor = idlePause
@@ -175,12 +176,12 @@ func (p *poller) earliest() (next moment, ok bool) {
 func (p *poller) look() {
 	now := p.now()
 	var due []*watch
-	var rows []uint64
+	rows := make(map[uint64]Key)
 	p.mu.Lock()
 	for w := range p.watches {
 		if w.next <= now.add(w.pause(now)/2) {
 			due = append(due, w)
-			rows = append(rows, w.row)
+			rows[w.row] = w.key
 		}
 	}
 	p.mu.Unlock()

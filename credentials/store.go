@@ -38,9 +38,10 @@ type Store interface {
 	// is never about a single key. GetAll waits for no row lock.
 	GetAll(ctx context.Context, keys []Key) ([]Found, error)
 
-	// Versions returns the present version of each of these rows. A row that is gone is absent from
-	// the answer. It reads no tokens and waits for no row lock.
-	Versions(ctx context.Context, rows []uint64) (map[uint64]uint64, error)
+	// Versions returns the present version of each of these rows, by [Credential.Row] as they are
+	// given, with the key of each. A row that is gone is absent from the answer. Versions reads no
+	// tokens and waits for no row lock.
+	Versions(ctx context.Context, rows map[uint64]Key) (map[uint64]uint64, error)
 
 	// Ensure stores the grant under key unless there is a credential under key already, which stays
 	// as it is. Of any number of calls at the same time one stores its grant. Errors wrap

@@ -14,7 +14,7 @@ import (
 
 const (
 	beginsDueServices = "SELECT `service_name`"
-	beginsPostpone    = "UPDATE `credentials`\nSET due_at = UTC_TIMESTAMP(6) + INTERVAL"
+	beginsPostpone    = "UPDATE `credentials` FORCE INDEX (PRIMARY)\nSET due_at = UTC_TIMESTAMP(6) + INTERVAL"
 )
 
 // batchOf is a batch of the service "github" with a name of its own.

@@ -60,16 +60,22 @@ var waitsLong = credentials.Options{StoreTimeout: 5 * time.Second}
 // blocked waits until a transaction of that database waits for a lock.
 func blocked(t *testing.T, s *server, database string) {
 	t.Helper()
-	statement := `SELECT COUNT(*) FROM performance_schema.data_lock_waits
+	waiting(t, s, database, 1)
+}
+
+// waiting waits until n transactions of that database wait for locks.
+func waiting(t *testing.T, s *server, database string, n int) {
+	t.Helper()
+	statement := `SELECT COUNT(DISTINCT requesting_thread_id) FROM performance_schema.data_lock_waits
 		JOIN performance_schema.threads ON thread_id = requesting_thread_id WHERE processlist_db = ?`
 	if s.mariadb {
 		statement = `SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'
 			AND trx_mysql_thread_id IN (SELECT id FROM information_schema.processlist WHERE db = ?)`
 	}
-	eventually(t, "a transaction to wait for a lock", func() bool {
+	eventually(t, "transactions to wait for locks", func() bool {
 		// MariaDB's table is a copy that is made anew when nobody has read it for 100 ms.
 		time.Sleep(110 * time.Millisecond)
-		return query[int](t, s.admin, statement, database) > 0
+		return query[int](t, s.admin, statement, database) >= n
 	})
 }
 

@@ -129,10 +129,10 @@ func (c *wireConn) breakDown() error {
 const (
 	beginsSelect   = "SELECT `id`"
 	beginsVersions = "SELECT id, version"
-	beginsClaim    = "UPDATE `credentials`\nSET interrupted_by"
-	beginsSave     = "UPDATE `credentials`\nSET access_token "
-	beginsFail     = "UPDATE `credentials`\nSET failures"
-	beginsRelease  = "UPDATE `credentials`\nSET due_at"
+	beginsClaim    = "UPDATE `credentials` FORCE INDEX (PRIMARY)\nSET interrupted_by"
+	beginsSave     = "UPDATE `credentials` FORCE INDEX (PRIMARY)\nSET access_token "
+	beginsFail     = "UPDATE `credentials` FORCE INDEX (PRIMARY)\nSET failures"
+	beginsRelease  = "UPDATE `credentials` FORCE INDEX (PRIMARY)\nSET due_at"
 )
 
 // once returns a wire's statement function that gives the first statement with that prefix that

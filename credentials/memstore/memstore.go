@@ -127,15 +127,15 @@ func (s *Store) GetAll(ctx context.Context, keys []credentials.Key) ([]credentia
 }
 
 // Versions implements [credentials.Store].
-func (s *Store) Versions(ctx context.Context, rows []uint64) (map[uint64]uint64, error) {
+func (s *Store) Versions(ctx context.Context, rows map[uint64]credentials.Key) (map[uint64]uint64, error) {
 	if err := over(ctx); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	versions := make(map[uint64]uint64, len(rows))
-	for _, id := range rows {
-		if r, ok := s.rows[id]; ok {
+	for id, key := range rows {
+		if r, ok := s.rows[id]; ok && r.key == key {
 			versions[id] = r.version
 		}
 	}

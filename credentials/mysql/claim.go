@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -177,19 +178,15 @@ func (s *Store) lockDue(
 // postpone has rows that cannot be read not be due for the length of a lease. One of another
 // deployment is an error.
 func (s *Store) postpone(ctx context.Context, conn *sqlx.Conn, bad []unreadable, lease any) error {
-	ids := make([]uint64, len(bad))
+	rows := make([]rowName, len(bad))
 	for i, one := range bad {
 		if errors.Is(one.err, credentials.ErrOtherDeployment) {
 			return one.err
 		}
-		ids[i] = one.row
+		rows[i] = one.rowName
 	}
-	query, values, err := sqlx.In(s.sql.updatePostpone.text, lease, ids)
-	if err != nil {
-		return err
-	}
-	_, err = conn.ExecContext(ctx, query, values...)
-	return failed(err)
+	_, err := exec(ctx, conn, s.sql.updatePostpone.and(byRows(rows)+dueNow), map[string]any{"lease": lease})
+	return err
 }
 
 // FindClaims implements [credentials.Store]. A row whose contents cannot be read is left out.
@@ -268,28 +265,21 @@ func (s *Store) claim(
 func (s *Store) won(
 	ctx context.Context, conn *sqlx.Conn, claim credentials.Claim, claimed []credentials.Credential,
 ) ([]credentials.Credential, error) {
-	query := s.sql.selectWon.and(unchanged(claimed))
-	values, err := query.values(map[string]any{"claim": claim.ID})
-	if err != nil {
-		return nil, err
-	}
+	query := s.sql.selectWon.text + unchanged(claimed) + " AND lease_id = ?"
 	won := make(map[uint64]bool, len(claimed))
 	var id uint64
-	err = scan(ctx, conn, query.text, values, []any{&id}, func() { won[id] = true })
+	err := scan(ctx, conn, query, []any{claim.ID}, []any{&id}, func() { won[id] = true })
 	return slices.DeleteFunc(claimed, func(c credentials.Credential) bool { return !won[c.Row] }), err
 }
 
-// unchanged is the condition that a row is one of these, as it was read: "id IN (7, 9) AND (id,
-// version) IN ((7, 3), (9, 1))", in digits. The second half would do, but MariaDB reads the whole
+// unchanged is the condition that a row is one of these, as it was read: byRows with "AND (id,
+// version) IN ((7, 3), (9, 1))". That end of it names the rows too, but MariaDB reads the whole
 // table for a single pair.
 func unchanged(rows []credentials.Credential) string {
-	var ids, pairs []byte
+	names, pairs := make([]rowName, len(rows)), make([]string, len(rows))
 	for i, c := range rows {
-		if i > 0 {
-			ids, pairs = append(ids, ", "...), append(pairs, ", "...)
-		}
-		ids = fmt.Appendf(ids, "%d", c.Row)
-		pairs = fmt.Appendf(pairs, "(%d, %d)", c.Row, c.Version)
+		names[i] = rowName{c.Row, c.Key}
+		pairs[i] = fmt.Sprintf("(%d, %d)", c.Row, c.Version)
 	}
-	return fmt.Sprintf("id IN (%s) AND (id, version) IN (%s)", ids, pairs)
+	return byRows(names) + "\n  AND (id, version) IN (" + strings.Join(pairs, ", ") + ")"
 }

@@ -56,7 +56,7 @@ func (s *Store) checkClock(ctx context.Context, conn *sqlx.Conn, c credentials.C
 	}
 	// A statement that waited for a lock has counted from its start, and another transaction has
 	// written since.
-	found, err := all(ctx, conn, s.sql.selectByRow, map[string]any{"row": c.Row})
+	found, err := all(ctx, conn, s.sql.selectByRow, rowArgs(c.Key, c.Row))
 	if err != nil {
 		return err
 	}

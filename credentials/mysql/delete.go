@@ -28,9 +28,14 @@ func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
 		return fmt.Errorf("%s: %w", action, err)
 	}
 	return s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
-		// By its id: a row that is made under the key meanwhile stays.
-		return s.onRow(ctx, before.ID, func(conn *sqlx.Conn) error {
-			n, err := exec(ctx, conn, s.sql.deleteRow, map[string]any{"row": before.ID})
+		return s.transaction(ctx, oneRow, func(conn *sqlx.Conn) error {
+			if s.caution.on() {
+				if _, err := find(ctx, conn, s.sql.selectForClaimNoWait, key); err != nil {
+					return err
+				}
+			}
+			// By its id, too: a row that is made under the key meanwhile stays.
+			n, err := exec(ctx, conn, s.sql.deleteRow, rowArgs(key, before.ID))
 			if err == nil && n == 0 && !inDoubt {
 				return credentials.ErrNotFound
 			}
@@ -78,14 +83,14 @@ func (s *Store) DeleteAll(ctx context.Context, d Deletion) (deleted int, err err
 		return 0, err
 	}
 	for some := range slices.Chunk(ids, deleteBatch) {
-		found, err := s.deleteSome(ctx, "delete credentials of "+service, some, d.DryRun)
+		found, err := s.deleteSome(ctx, service, some, d.DryRun)
 		if err != nil {
 			return deleted, err
 		}
 		deleted += len(found)
 		for _, one := range found {
 			if d.Each != nil {
-				d.Each(credentials.Key{Service: service, Account: one.account})
+				d.Each(one.key)
 			}
 		}
 	}
@@ -94,63 +99,48 @@ func (s *Store) DeleteAll(ctx context.Context, d Deletion) (deleted int, err err
 
 // deleteSome deletes those of the rows that are there, and returns them.
 func (s *Store) deleteSome(
-	ctx context.Context, action string, ids []uint64, dryRun bool,
+	ctx context.Context, service string, ids []uint64, dryRun bool,
 ) (found []rowName, err error) {
-	if dryRun {
-		err = s.read(ctx, action, func(ctx context.Context, conn *sqlx.Conn) (err error) {
-			found, err = findNames(ctx, conn, s.sql.selectNames, ids, s.sealer.deployment)
-			return err
-		})
-		return found, err
-	}
-	var lost []rowName // what an earlier try deleted whose reply was lost
-	err = s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
-		if inDoubt && len(found) > 0 {
-			lost = found
-		}
-		return s.transaction(ctx, manyRows, func(conn *sqlx.Conn) (err error) {
-			found, err = findNames(ctx, conn, s.sql.lockNames, ids, s.sealer.deployment)
-			if err != nil || len(found) == 0 {
-				return err
-			}
-			sql, values, err := sqlx.In(s.sql.deleteRows.text, idsOf(found))
-			if err != nil {
-				return err
-			}
-			_, err = conn.ExecContext(ctx, sql, values...)
-			return failed(err)
-		})
-	})
-	if err == nil && len(found) == 0 {
-		found = lost // it was committed
-	}
-	return found, err
-}
-
-// rowName is a row's id, and the name of its account.
-type rowName struct {
-	id      uint64
-	account string
-}
-
-func idsOf(rows []rowName) []uint64 {
-	ids := make([]uint64, len(rows))
-	for i, one := range rows {
-		ids[i] = one.id
-	}
-	return ids
-}
-
-// findNames returns the names of those of the rows that are there, and are not another
-// deployment's.
-func findNames(
-	ctx context.Context, conn *sqlx.Conn, sql statement, ids []uint64, deployment string,
-) (found []rowName, err error) {
-	query, values, err := sqlx.In(sql.text, ids, deployment)
+	action := "delete credentials of " + service
+	query, values, err := sqlx.In(s.sql.selectNames.text, ids, s.sealer.deployment)
 	if err != nil {
 		return nil, err
 	}
-	var one rowName
-	err = scan(ctx, conn, query, values, []any{&one.id, &one.account}, func() { found = append(found, one) })
+	err = s.read(ctx, action, func(ctx context.Context, conn *sqlx.Conn) (err error) {
+		found, err = findNames(ctx, conn, query, values, service)
+		return err
+	})
+	if dryRun || err != nil || len(found) == 0 {
+		return found, err
+	}
+	lock := s.sql.lockNames.text + byRows(found) + "\n  AND deployment IN ('', ?)\n" + forUpdate
+	var lost []rowName // what an earlier try deleted whose reply was lost
+	deleted := found[:0:0]
+	err = s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
+		if inDoubt && len(deleted) > 0 {
+			lost = deleted
+		}
+		return s.transaction(ctx, manyRows, func(conn *sqlx.Conn) (err error) {
+			deleted, err = findNames(ctx, conn, lock, []any{s.sealer.deployment}, service)
+			if err != nil || len(deleted) == 0 {
+				return err
+			}
+			_, err = exec(ctx, conn, s.sql.deleteRows.and(byRows(deleted)), nil)
+			return err
+		})
+	})
+	if err == nil && len(deleted) == 0 {
+		deleted = lost // it was committed
+	}
+	return deleted, err
+}
+
+// findNames returns the names of the service's rows that the statement finds.
+func findNames(
+	ctx context.Context, conn *sqlx.Conn, query string, values []any, service string,
+) (found []rowName, err error) {
+	one := rowName{key: credentials.Key{Service: service}}
+	targets := []any{&one.id, &one.key.Account}
+	err = scan(ctx, conn, query, values, targets, func() { found = append(found, one) })
 	return found, err
 }

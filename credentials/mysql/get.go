@@ -102,21 +102,22 @@ func byService(a, b credentials.Key) int {
 	return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(a.Account, b.Account))
 }
 
-// maxVersions is how many rows one statement asks for. A prepared statement has at most 65,535
-// parameters.
-const maxVersions = 10_000
+// maxVersions is how many rows one statement asks for: 8 MB of text where all accounts have the
+// longest names.
+const maxVersions = 5000
 
 // Versions implements [credentials.Store].
-func (s *Store) Versions(ctx context.Context, rows []uint64) (map[uint64]uint64, error) {
+func (s *Store) Versions(ctx context.Context, rows map[uint64]credentials.Key) (map[uint64]uint64, error) {
 	versions := make(map[uint64]uint64, len(rows))
-	for some := range slices.Chunk(rows, maxVersions) {
-		query, args, err := sqlx.In(s.sql.selectVersions.text, some)
-		if err != nil {
-			return nil, err
-		}
-		err = s.read(ctx, "read versions", func(ctx context.Context, conn *sqlx.Conn) error {
+	names := make([]rowName, 0, len(rows))
+	for id, key := range rows {
+		names = append(names, rowName{id, key})
+	}
+	for some := range slices.Chunk(names, maxVersions) {
+		query := s.sql.selectVersions.text + byRows(some)
+		err := s.read(ctx, "read versions", func(ctx context.Context, conn *sqlx.Conn) error {
 			var row, version uint64
-			return scan(ctx, conn, query, args, []any{&row, &version}, func() { versions[row] = version })
+			return scan(ctx, conn, query, nil, []any{&row, &version}, func() { versions[row] = version })
 		})
 		if err != nil {
 			return nil, err
@@ -167,6 +168,13 @@ func find(ctx context.Context, conn *sqlx.Conn, sql statement, key credentials.K
 
 func keyArgs(key credentials.Key) map[string]any {
 	return map[string]any{"service": key.Service, "account": accountArg(key)}
+}
+
+// rowArgs are the values of byRow.
+func rowArgs(key credentials.Key, id uint64) map[string]any {
+	args := keyArgs(key)
+	args["row"] = id
+	return args
 }
 
 // accountArg is the account's name as a bind variable: see account in sql.go.

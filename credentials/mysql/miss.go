@@ -36,7 +36,7 @@ const maxAbsence = 5 * time.Second
 // later is in it. A version below the fence's, or the claim's own lease, shows that the server had
 // not applied the claim when the UPDATE ran.
 func (m *miss) explain(ctx context.Context, s *Store, conn *sqlx.Conn) (row, error) {
-	found, err := all(ctx, conn, s.sql.selectByRow, map[string]any{"row": m.fence.Row})
+	found, err := all(ctx, conn, s.sql.selectByRow, rowArgs(m.fence.Key, m.fence.Row))
 	switch {
 	case err != nil:
 		return row{}, err

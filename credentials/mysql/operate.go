@@ -136,9 +136,9 @@ func (s *Store) operateOn(ctx context.Context, conn *sqlx.Conn, o operation, now
 			return err
 		}
 	}
-	n, err := exec(ctx, conn, o.sql, map[string]any{
-		"row": now.ID, "seen": now.Version, "by": o.By, "replay": o.replay,
-	})
+	args := rowArgs(o.Key, now.ID)
+	args["seen"], args["by"], args["replay"] = now.Version, o.By, o.replay
+	n, err := exec(ctx, conn, o.sql, args)
 	if err == nil && n == 0 {
 		return errLostRace
 	}

@@ -257,20 +257,17 @@ func (r *resealing) write(ctx context.Context, rows []resealed, counts *Resealed
 		return nil, nil
 	}
 	s := r.store
-	ids := make([]uint64, len(rows))
+	names := make([]rowName, len(rows))
 	for i, one := range rows {
-		ids[i] = one.ID
+		names[i] = rowName{one.ID, one.key()}
 	}
-	lock, values, err := sqlx.In(s.sql.lockRows.text, ids)
-	if err != nil {
-		return nil, err
-	}
+	lock := s.sql.lockRows.text + byRows(names) + lockFree
 	err = s.write(ctx, r.action, func(ctx context.Context) error {
 		return s.transaction(ctx, keyedRows, func(conn *sqlx.Conn) error {
 			missed = nil
 			var locked []uint64
 			var id uint64
-			err := scan(ctx, conn, lock, values, []any{&id}, func() { locked = append(locked, id) })
+			err := scan(ctx, conn, lock, nil, []any{&id}, func() { locked = append(locked, id) })
 			if err != nil {
 				return err
 			}
@@ -296,13 +293,12 @@ func (r *resealing) write(ctx context.Context, rows []resealed, counts *Resealed
 }
 
 func (r *resealing) args(one resealed) map[string]any {
-	return map[string]any{
-		"row":           one.ID,
-		"version":       one.Version,
-		"found":         hex.EncodeToString(one.Extra[:min(len(one.Extra), len(mark)+writeLength)]),
-		"access_token":  one.sealed.access,
-		"refresh_token": one.sealed.refresh,
-		"extra":         one.sealed.extra,
-		"deployment":    r.store.sealer.deployment,
-	}
+	args := rowArgs(one.key(), one.ID)
+	args["version"] = one.Version
+	args["found"] = hex.EncodeToString(one.Extra[:min(len(one.Extra), len(mark)+writeLength)])
+	args["access_token"] = one.sealed.access
+	args["refresh_token"] = one.sealed.refresh
+	args["extra"] = one.sealed.extra
+	args["deployment"] = r.store.sealer.deployment
+	return args
 }

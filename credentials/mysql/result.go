@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -21,14 +22,14 @@ func (s *Store) Save(ctx context.Context, fence credentials.Fence, renewal crede
 	if err != nil {
 		return err
 	}
-	args["row"], args["claim"], args["version"] = fence.Row, fence.Claim, fence.Version
+	maps.Copy(args, fenceArgs(fence))
 	args["holder"], args["took"] = renewal.By, renewal.Took.Microseconds()
 	args["from"] = nil
 	if renewal.From != 0 {
 		args["from"] = time.Duration(renewal.From).Microseconds()
 	}
 	missed := newMiss(ctx, fence)
-	return s.writeRow(ctx, "save", fence.Row, func(ctx context.Context, conn *sqlx.Conn) error {
+	return s.writeRow(ctx, "save", fence, func(ctx context.Context, conn *sqlx.Conn) error {
 		n, err := exec(ctx, conn, s.sql.updateSave, args)
 		if err != nil || n > 0 {
 			return err
@@ -60,7 +61,7 @@ func (s *Store) Fail(ctx context.Context, fence credentials.Fence, failure crede
 	}
 	superseded, missed := false, newMiss(ctx, fence)
 	const action = "record the failure"
-	err := s.writeRow(ctx, action, fence.Row, func(ctx context.Context, conn *sqlx.Conn) error {
+	err := s.writeRow(ctx, action, fence, func(ctx context.Context, conn *sqlx.Conn) error {
 		n, err := exec(ctx, conn, s.sql.updateFail, args)
 		if superseded = err == nil && n == 0; !superseded {
 			return err
@@ -79,7 +80,7 @@ func (s *Store) Release(ctx context.Context, fence credentials.Fence) error {
 		return credentials.ErrNoClaim
 	}
 	missed := newMiss(ctx, fence)
-	err := s.writeRow(ctx, "release the lease", fence.Row, func(ctx context.Context, conn *sqlx.Conn) error {
+	err := s.writeRow(ctx, "release the lease", fence, func(ctx context.Context, conn *sqlx.Conn) error {
 		return s.release(ctx, conn, missed)
 	})
 	if errors.Is(err, errDeleted) {
@@ -99,5 +100,7 @@ func (s *Store) release(ctx context.Context, conn *sqlx.Conn, missed *miss) erro
 }
 
 func fenceArgs(f credentials.Fence) map[string]any {
-	return map[string]any{"row": f.Row, "claim": f.Claim, "version": f.Version}
+	args := rowArgs(f.Key, f.Row)
+	args["claim"], args["version"] = f.Claim, f.Version
+	return args
 }

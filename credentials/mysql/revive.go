@@ -2,8 +2,6 @@ package mysql
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -34,7 +32,7 @@ func (s *Store) Revive(ctx context.Context, r credentials.Revival) (revived int,
 		v.after = found[len(found)-1].id
 		v.revived += len(found)
 		for _, one := range found {
-			r.Each(credentials.Key{Service: r.Service, Account: one.account})
+			r.Each(one.key)
 		}
 	}
 }
@@ -105,9 +103,7 @@ func (v *revival) find(ctx context.Context, conn *sqlx.Conn, sql statement) (fou
 	if err != nil {
 		return nil, err
 	}
-	var one rowName
-	err = scan(ctx, conn, sql.text, values, []any{&one.id, &one.account}, func() { found = append(found, one) })
-	return found, err
+	return findNames(ctx, conn, sql.text, values, v.Service)
 }
 
 // revive clears the marks in the transaction that is open on conn and has locked the rows.
@@ -115,11 +111,7 @@ func (v *revival) revive(ctx context.Context, conn *sqlx.Conn, rows []rowName) e
 	if len(rows) == 0 {
 		return nil
 	}
-	var ids []string
-	for _, one := range rows {
-		ids = append(ids, fmt.Sprint(one.id))
-	}
-	n, err := exec(ctx, conn, v.store.sql.updateRevive.and("("+strings.Join(ids, ", ")+")"), map[string]any{
+	n, err := exec(ctx, conn, v.store.sql.updateRevive.and(byRows(rows)+" AND failure_class = 'dead'"), map[string]any{
 		"due":   micros(v.began + v.DueIn(v.revived)),
 		"width": micros(v.DueIn(len(rows))),
 	})

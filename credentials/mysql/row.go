@@ -110,10 +110,16 @@ func (r row) secrets() secrets {
 	return secrets{access: r.AccessToken, refresh: r.RefreshToken, extra: r.Extra}
 }
 
+// rowName is the id of a row, and its key.
+type rowName struct {
+	id  uint64
+	key credentials.Key
+}
+
 // unreadable is a row that has no credential for this process.
 type unreadable struct {
-	row uint64
-	key credentials.Key
+	rowName
+
 	err error
 }
 
@@ -122,7 +128,7 @@ func (s *Store) readable(rows []row) (good []credentials.Credential, bad []unrea
 	for _, r := range rows {
 		c, err := s.credential(r)
 		if err != nil {
-			bad = append(bad, unreadable{r.ID, r.key(), err})
+			bad = append(bad, unreadable{rowName{r.ID, r.key()}, err})
 			continue
 		}
 		good = append(good, c)

@@ -1,6 +1,13 @@
 package mysql
 
-import "github.com/latchkey-go/latchkey/credentials"
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/latchkey-go/latchkey/credentials"
+)
 
 // The statements; those of operators' changes stand in sql_operate.go. Times are written and
 // compared by the server's clock alone (UTC_TIMESTAMP(6)); durations go in and come out in
@@ -8,6 +15,14 @@ import "github.com/latchkey-go/latchkey/credentials"
 // that the number of rows affected is the same whether the host counts found or changed rows. No
 // assignment reads a column assigned before it, so that a statement means the same under MariaDB's
 // SIMULTANEOUS_ASSIGNMENT. The names of bind variables are sqlx's.
+//
+// Locks are taken in one order, so that the store's transactions do not deadlock: the entry of the
+// index service_account, the row, the row's entry in the index due. A locking read by the key takes
+// the first two. A write of a row whose id is known takes no more than the row and the last; a
+// DELETE takes all three, and so goes by the key. Since a condition on both would let the server
+// choose, the index is forced. A scan of the index due begins with the last lock, and therefore
+// passes over rows that are locked; only lockDead waits for them, which finds rows that nobody
+// renews.
 
 // account compares the name byte by byte whatever character set the host's connection declares. The
 // name comes in hexadecimal digits: where the connection's set is utf8mb3, MariaDB refuses an emoji
@@ -19,6 +34,33 @@ const (
 
 // byKey serves from the unique key, so that it reads and locks one row.
 const byKey = "WHERE service_name = :service AND account_name = " + account + "\n"
+
+// byRow finds a row by its id, and names the row's key as well, by which a sharded database knows
+// the one shard that has the row.
+const byRow = "WHERE id = :row AND service_name = :service AND account_name = " + account
+
+// byRows is byRow for many rows. Since the ids alone tell the rows apart, the services and accounts
+// need not be held against them one by one.
+func byRows(rows []rowName) string {
+	var ids, services, accounts []string
+	for _, one := range rows {
+		ids = append(ids, strconv.FormatUint(one.id, 10))
+		services = append(services, literal(one.key.Service))
+		accounts = append(accounts, literal(one.key.Account))
+	}
+	slices.Sort(services)
+	services = slices.Compact(services)
+	list := func(values []string) string { return "IN (" + strings.Join(values, ", ") + ")" }
+	return "WHERE id " + list(ids) + "\n  AND service_name " + list(services) +
+		" AND account_name " + list(accounts)
+}
+
+// literal is a text of UTF-8 within a statement, whatever the connection's character set is. It
+// costs the server less than a bind variable, and nothing in it can end it.
+func literal(text string) string { return fmt.Sprintf("_utf8mb4 x'%x'", text) }
+
+// byPrimaryKey has a statement find the rows by their ids.
+const byPrimaryKey = "FORCE INDEX (PRIMARY)\n"
 
 // byKeys is byKey for many keys, which are sorted by service: one search of the unique key for
 // each. Of the forms that do that on MySQL and MariaDB, this one costs the server least. The index
@@ -53,7 +95,7 @@ const skipLocked = " SKIP LOCKED"
 const noWait = " NOWAIT"
 
 // lockRow asks for the row's lock, so that the write after it waits for nobody.
-const lockRow = "SELECT id FROM `credentials` WHERE id = ? " + forUpdate + noWait
+const lockRow = "SELECT id FROM `credentials` " + byPrimaryKey + byRow + "\n" + forUpdate + noWait
 
 // lockDue finds the rows that a batch may claim, those due for longest first, and passes over rows
 // that another transaction has locked. The index is forced, for it serves the order: the scan ends
@@ -115,8 +157,9 @@ var findCondition = map[credentials.Condition]string{
 	credentials.ConditionDue:         "due_at <= UTC_TIMESTAMP(6)",
 }
 
-// statuses reads rows by their ids. The index is forced, since the server would read all rows to
-// find a third of them.
+// statuses reads rows by their ids alone, as everything does that reads whole pages, of which a
+// sharded database has a part on each shard anyway. The index is forced, since the server would
+// read all rows to find a third of them.
 const statuses = "FORCE INDEX (PRIMARY)\nWHERE id IN (?) ORDER BY id"
 
 // selectDueServices reads the first entry that is not NULL of each service, from the index alone (a
@@ -127,18 +170,22 @@ const selectDueServices = "SELECT `service_name`,\n" +
 WHERE due_at IS NOT NULL
 GROUP BY service_name`
 
-// selectVersions reads no token bytes; a poller asks it for all rows that its process waits for.
-const selectVersions = "SELECT id, version FROM `credentials` WHERE id IN (?)"
+// selectVersions reads no token bytes; byRows is appended. A poller asks it for all rows that its
+// process waits for.
+const selectVersions = "SELECT id, version FROM `credentials` " + byPrimaryKey
 
 // interrupts holds where the lease before a claim left an exchange of unknown outcome behind, by
 // the rule of [credentials.Credential.Claimed].
 const interrupts = "lease_id NOT IN ('', :claim, :unused) AND version <= lease_version"
 
+// updateRow begins a write of rows whose ids are known: byPrimaryKey.
+const updateRow = "UPDATE `credentials` FORCE INDEX (PRIMARY)"
+
 // updateClaim takes the lease of one row or of many; the condition that names them ([unchanged]) is
 // appended. The version makes the claim safe: of all claims that saw the row as it was, one changes
 // it. If the claim interrupts an exchange, that one's holder and start are kept. due_at becomes
 // lease_end, on which byClaim relies.
-const updateClaim = "UPDATE `credentials`" + `
+const updateClaim = updateRow + `
 SET interrupted_by = IF(` + interrupts + `, lease_holder, interrupted_by),
     interrupted_at = IF(` + interrupts + `, lease_start, interrupted_at),
     lease_id       = :claim,
@@ -148,17 +195,20 @@ SET interrupted_by = IF(` + interrupts + `, lease_holder, interrupted_by),
     lease_end      = UTC_TIMESTAMP(6) + INTERVAL :lease MICROSECOND,
     due_at         = UTC_TIMESTAMP(6) + INTERVAL :lease MICROSECOND,
     version        = version + 1
-WHERE `
+`
 
 // selectWon finds which rows a claim has changed, where updateClaim changed some; the condition that
-// names them as claimed ([unchanged]) is appended. The transaction sees its own writes.
-const selectWon = "SELECT id FROM `credentials` WHERE lease_id = :claim AND "
+// names them as claimed ([unchanged]) and the claim's id are appended. The transaction sees its own
+// writes.
+const selectWon = "SELECT id FROM `credentials` " + byPrimaryKey
 
-// updatePostpone has a row that cannot be read make room for others. version stays: a
-// lease that ended with nothing saved has to remain one.
-const updatePostpone = "UPDATE `credentials`" + `
-SET due_at = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND
-WHERE id IN (?) AND due_at <= UTC_TIMESTAMP(6)`
+// updatePostpone has rows that cannot be read make room for others; byRows and dueNow are appended.
+// version stays: a lease that ended with nothing saved has to remain one.
+const updatePostpone = updateRow + `
+SET due_at = UTC_TIMESTAMP(6) + INTERVAL :lease MICROSECOND
+`
+
+const dueNow = " AND due_at <= UTC_TIMESTAMP(6)"
 
 // lifetimeOrigin is the time from which the lifetimes of a save count: a moment by the server's
 // clock that the process told, but not after now. A clock that was set back may be before it.
@@ -197,7 +247,7 @@ const enabled = "disabled_by = ''"
 // failure of the claim under that lease misses. GREATEST: a fail-over may have forgotten the claim,
 // but version must not fall behind token_version. A success under the row's own lease survives the
 // interruption before it; a late one may be that of the interrupted exchange itself.
-const updateSave = "UPDATE `credentials`" + `
+const updateSave = updateRow + `
 SET access_token       = :access_token,
     refresh_token      = :refresh_token,
     extra              = :extra,
@@ -218,11 +268,11 @@ SET access_token       = :access_token,
     lease_start        = IF(lease_id = :claim, '1970-01-01', lease_start),
     lease_end          = IF(lease_id = :claim, '1970-01-01', lease_end),
     lease_id           = IF(lease_id = :claim, '', lease_id)
-WHERE id = :row AND (lease_id = :claim OR token_version < :version)`
+` + byRow + ` AND (lease_id = :claim OR token_version < :version)`
 
 // updateFail records a failure only if nothing was written since the claim but an operator's mark:
 // a failure never covers a success, and a mark moves lease_version on with version.
-const updateFail = "UPDATE `credentials`" + `
+const updateFail = updateRow + `
 SET failures           = failures + 1,
     refused_at         = IF(:refusals > 1, refused_at, IF(:refusals = 1, UTC_TIMESTAMP(6), NULL)),
     refusals           = :refusals,
@@ -237,15 +287,15 @@ SET failures           = failures + 1,
     interrupted_at     = IF(:unknown, lease_start, interrupted_at),
     version            = version + 1,
     ` + clearLease + `
-WHERE id = :row AND lease_id = :claim AND version = lease_version`
+` + byRow + ` AND lease_id = :claim AND version = lease_version`
 
 // updateRelease gives up the claim's own lease and nobody else's. If nothing was written since the
 // claim, due_at is still the lease's end, and the credential is due at once.
-const updateRelease = "UPDATE `credentials`" + `
+const updateRelease = updateRow + `
 SET due_at             = IF(` + enabled + `, IF(version = lease_version, UTC_TIMESTAMP(6), due_at), NULL),
     version            = version + 1,
     ` + clearLease + `
-WHERE id = :row AND lease_id = :claim`
+` + byRow + ` AND lease_id = :claim`
 
 const insertRow = "INSERT INTO `credentials`" + `
        (service_name, account_name, deployment, access_token, refresh_token, extra,
@@ -290,10 +340,10 @@ const (
 		"FROM `credentials` " + selectAfter
 )
 
-// lockRows locks those of the rows that nobody has locked. The index is forced, since a scan of the
-// table would lock rows that are not asked for.
-const lockRows = "SELECT id FROM `credentials` FORCE INDEX (PRIMARY)\nWHERE id IN (?)\n" +
-	forUpdate + skipLocked
+// lockRows locks those of the rows that nobody has locked; byRows and lockFree are appended.
+const lockRows = "SELECT id FROM `credentials` " + byPrimaryKey
+
+const lockFree = "\n" + forUpdate + skipLocked
 
 // updateReseal writes the same secrets re-sealed, all of a row's at once, and only if nothing was
 // written since they were read. version stays, for nothing has changed that anybody waits for. Were
@@ -301,12 +351,12 @@ const lockRows = "SELECT id FROM `credentials` FORCE INDEX (PRIMARY)\nWHERE id I
 // with nothing saved would look overtaken by a success: its interruption would be lost. Another
 // re-sealing does not show in version, and its newer key must not be covered by an older one:
 // therefore extra has to begin as it did, with the name of its write.
-const updateReseal = "UPDATE `credentials`" + `
+const updateReseal = updateRow + `
 SET access_token       = :access_token,
     refresh_token      = :refresh_token,
     extra              = :extra,
     deployment         = :deployment
-WHERE id = :row AND version = :version AND LEFT(extra, 20) = UNHEX(:found)`
+` + byRow + ` AND version = :version AND LEFT(extra, 20) = UNHEX(:found)`
 
 // The probes find out whether the account may write, and find nothing to write: no row has the id
 // 0.

@@ -21,28 +21,28 @@ const selectName = "SELECT id, CAST(account_name AS BINARY) AS account_name_byte
 
 const selectNow = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 
-// updateRevive clears the marks of rows that the transaction has locked; the ids are appended. The
+// updateRevive clears the marks of rows that the transaction has locked; byRows is appended. The
 // record of an interrupted exchange stays. The rows fall due within a stretch of time, at places
 // that the checksums of their ids spread, which are the same for every server that repeats the
 // statement.
-const updateRevive = "UPDATE `credentials`" + `
+const updateRevive = updateRow + `
 SET due_at             = IF(` + enabled + `,
                             DATE'1970-01-01' + INTERVAL (:due + FLOOR(CRC32(id) / 4294967296 * :width)) MICROSECOND,
                             NULL),
     version            = version + 1,
     ` + clearFailure + `
-WHERE failure_class = 'dead' AND id IN `
+`
 
 // updateReviveOne clears the mark of one dead grant, whatever it died of. The record of an
 // interrupted exchange stays, unless the refresh token is to be presented again all the same: under
 // NeverReplay, the next exchange would fail by that record alone.
-const updateReviveOne = "UPDATE `credentials`" + `
+const updateReviveOne = updateRow + `
 SET due_at             = IF(` + enabled + `, UTC_TIMESTAMP(6), NULL),
     version            = version + 1,
     interrupted_by     = IF(:replay, '', interrupted_by),
     interrupted_at     = IF(:replay, NULL, interrupted_at),
     ` + clearFailure + `
-WHERE id = :row AND version = :seen AND failure_class = 'dead'`
+` + byRow + ` AND version = :seen AND failure_class = 'dead'`
 
 // markLease moves the fencing version of a lease on with the row's own: a mark is no write that the
 // holder's failure could cover, nor one that says that the lease was overtaken. A lease that was
@@ -52,18 +52,18 @@ const markLease = "lease_version      = IF(version = lease_version, version + 1,
 // updateDisable leaves the lease of an exchange that is under way: its holder may have presented
 // the refresh token, and looks at no row before it does. So its success is saved, and its failure
 // is recorded, as ever.
-const updateDisable = "UPDATE `credentials`" + `
+const updateDisable = updateRow + `
 SET disabled_by        = :by,
     disabled_at        = UTC_TIMESTAMP(6),
     due_at             = NULL,
     ` + markLease + `,
     version            = version + 1
-WHERE id = :row AND version = :seen AND disabled_by = ''`
+` + byRow + ` AND version = :seen AND disabled_by = ''`
 
 // updateEnable has the credential due when it would be by its lease or its back-off; otherwise at
 // once, since the policy of its service is not known here. One that has nothing to present and a
 // token that does not expire is never due, as it was when it was put.
-const updateEnable = "UPDATE `credentials`" + `
+const updateEnable = updateRow + `
 SET disabled_by        = '',
     disabled_at        = NULL,
     due_at             = CASE
@@ -75,21 +75,24 @@ SET disabled_by        = '',
                          END,
     ` + markLease + `,
     version            = version + 1
-WHERE id = :row AND version = :seen AND disabled_by <> ''`
+` + byRow + ` AND version = :seen AND disabled_by <> ''`
 
 // updateEndLease ends the lease that stands in the row, live or ended, as a claim in its place
 // would: the outcome of its exchange is unknown, unless it was overtaken. The holder's success is
 // stored all the same unless a later one is (updateSave); its failure misses.
-const updateEndLease = "UPDATE `credentials`" + `
+const updateEndLease = updateRow + `
 SET interrupted_by     = IF(version <= lease_version, lease_holder, interrupted_by),
     interrupted_at     = IF(version <= lease_version, lease_start, interrupted_at),
     due_at             = IF(` + enabled + `, IF(version <= lease_version, UTC_TIMESTAMP(6), due_at), NULL),
     version            = version + 1,
     ` + clearLease + `
-WHERE id = :row AND version = :seen AND lease_id <> ''`
+` + byRow + ` AND version = :seen AND lease_id <> ''`
 
 // named finds those of the rows that are still there. The index is forced, as in statuses.
 const named = "FORCE INDEX (PRIMARY)\nWHERE id IN (?) AND deployment IN ('', ?) ORDER BY id"
+
+// lockNames locks rows by their keys, since deleteRows follows; byRows is appended.
+const lockNames = selectName + "FORCE INDEX (service_account)\n"
 
 // updateImported notes what was known of a credential that upsertPut has just put in the same
 // transaction.
@@ -108,10 +111,11 @@ SET due_at             = IF(` + enabled + ` AND :disabled_by = '' AND NOT :dead,
     version            = version + 1
 ` + byKey
 
-// deleteRows deletes rows that the transaction has locked.
-const deleteRows = "DELETE FROM `credentials` WHERE id IN (?)"
+// deleteRows deletes rows that the transaction has locked by their keys; byRows is appended. The
+// form is that of a DELETE from several tables, since the form for one table takes no index.
+const deleteRows = "DELETE c FROM `credentials` AS c " + byPrimaryKey
+
+const deleteRow = "DELETE c FROM `credentials` AS c FORCE INDEX (service_account)\n" + byRow
 
 // deleteSeen deletes a row that an operator has looked at.
-const deleteSeen = "DELETE FROM `credentials` WHERE id = :row AND version = :seen"
-
-const deleteRow = "DELETE FROM `credentials` WHERE id = :row"
+const deleteSeen = deleteRow + " AND version = :seen"

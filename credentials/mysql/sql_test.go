@@ -49,6 +49,7 @@ func assignments(t *testing.T, sql string) (columns, values []string) {
 		t.Fatalf("no assignments: %s", sql)
 	}
 	set, _, _ = strings.Cut(set, "\nWHERE ")
+	set = strings.TrimSuffix(set, "\n") // where the condition is appended
 	for line := range strings.SplitSeq(set, ",\n") {
 		column, value, found := strings.Cut(line, " = ")
 		if !found {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/latchkey-go/latchkey/credentials"
 )
 
 // scope is what a transaction writes.
@@ -39,32 +41,32 @@ const (
 // short are the forms that Vitess understands; it chains nothing.
 var short = map[string]string{beginAnew: begin, commit: "COMMIT", rollback: "ROLLBACK"}
 
-// writeRow runs f in transactions that write the row of that id, until one is committed.
+// writeRow runs f in transactions that write the fence's row, until one is committed.
 func (s *Store) writeRow(
-	ctx context.Context, action string, id uint64, f func(context.Context, *sqlx.Conn) error,
+	ctx context.Context, action string, fence credentials.Fence, f func(context.Context, *sqlx.Conn) error,
 ) error {
 	return s.write(ctx, action, func(ctx context.Context) error {
-		return s.onRow(ctx, id, func(conn *sqlx.Conn) error { return f(ctx, conn) })
-	})
-}
-
-// onRow runs f in a transaction that writes the row of that id.
-func (s *Store) onRow(ctx context.Context, id uint64, f func(*sqlx.Conn) error) error {
-	return s.transaction(ctx, oneRow, func(conn *sqlx.Conn) error {
-		if s.caution.on() {
-			if err := s.lock(ctx, conn, id); err != nil {
-				return err
+		return s.transaction(ctx, oneRow, func(conn *sqlx.Conn) error {
+			if s.caution.on() {
+				if err := s.lock(ctx, conn, fence); err != nil {
+					return err
+				}
 			}
-		}
-		return f(conn)
+			return f(ctx, conn)
+		})
 	})
 }
 
-// lock locks the row at once or fails. It reads the answer as one of a query: where a prepared
-// SELECT that finds no row is executed on MariaDB, go-sql-driver 1.10.1 waits for a packet that
-// never comes.
-func (s *Store) lock(ctx context.Context, conn *sqlx.Conn, id uint64) error {
-	return scan(ctx, conn, s.sql.lockRow.text, []any{id}, []any{&id}, func() {})
+// lock locks the fence's row at once or fails. It reads the answer as one of a query: where a
+// prepared SELECT that finds no row is executed on MariaDB, go-sql-driver 1.10.1 waits for a packet
+// that never comes.
+func (s *Store) lock(ctx context.Context, conn *sqlx.Conn, fence credentials.Fence) error {
+	values, err := s.sql.lockRow.values(fenceArgs(fence))
+	if err != nil {
+		return err
+	}
+	var id uint64
+	return scan(ctx, conn, s.sql.lockRow.text, values, []any{&id}, func() {})
 }
 
 // transaction runs f in a transaction on a connection of its own, and commits if f returns nil.

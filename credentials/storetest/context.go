@@ -38,7 +38,10 @@ func endsEveryCall(s *subject, ctx context.Context) {
 	}{
 		{"Get", fresh, func() error { _, err := s.store.Get(ctx, fresh.key); return err }},
 		{"GetAll", fresh, func() error { _, err := s.store.GetAll(ctx, []credentials.Key{fresh.key}); return err }},
-		{"Versions", leased, func() error { _, err := s.store.Versions(ctx, []uint64{held.Row}); return err }},
+		{"Versions", leased, func() error {
+			_, err := s.store.Versions(ctx, map[uint64]credentials.Key{held.Row: held.Key})
+			return err
+		}},
 		{"Claim", claimable, func() error { _, err := s.store.Claim(ctx, claimable.key, batch.Claim); return err }},
 		{"ClaimAll", claimable, func() error {
 			_, err := s.store.ClaimAll(ctx, []credentials.Key{claimable.key}, batch.Claim)

@@ -44,11 +44,11 @@ func deleteMissing(s *subject) {
 }
 
 func deleteAll(s *subject) {
-	row := s.seed().Row
+	old := s.seed()
 	s.claim("A", long)
 	s.delete()
 	missing(s)
-	if v, ok := s.versions(row)[row]; ok {
+	if v, ok := s.versions(old)[old.Row]; ok {
 		s.Errorf("Versions: got %d for a deleted row, want none", v)
 	}
 	deleteMissing(s)
@@ -144,10 +144,28 @@ func keyAccounts(s *subject) {
 			s.Errorf("the accounts %q and %q have one row", other, name)
 		}
 		rows[c.Row] = name
-		equal(s, "Key of the claimed credential", subjects[i].claimInvalidating("A").Key, subjects[i].key)
 	}
+	eachIsWritten(s, subjects)
 	subjects[1].delete()
-	subjects[2].has(renewal("token of " + accounts[2]).Grant)
+	subjects[2].has(renewal("saved 2").Grant)
+}
+
+// eachIsWritten claims and saves each of these credentials, whose versions are read at once.
+func eachIsWritten(s *subject, subjects []*subject) {
+	s.Helper()
+	claimed := make([]credentials.Credential, len(subjects))
+	for i, one := range subjects {
+		claimed[i] = one.claimInvalidating("A")
+		equal(s, "Key of the claimed credential", claimed[i].Key, one.key)
+	}
+	versions := s.versions(claimed...)
+	for i, c := range claimed {
+		equal(s, "Versions of "+c.Key.String(), versions[c.Row], c.Version)
+		subjects[i].save(c, renewal(fmt.Sprint("saved ", i)))
+	}
+	for i, one := range subjects {
+		one.has(renewal(fmt.Sprint("saved ", i)).Grant)
+	}
 }
 
 func keyParts(s *subject) {
@@ -170,11 +188,13 @@ func keyLongest(s *subject) {
 		{Service: service, Account: account + "1"}, {Service: service, Account: account + "2"},
 		{Service: service, Account: account},
 	}
+	subjects := make([]*subject, len(keys))
 	for i, key := range keys {
-		s.under(key).put(renewal(fmt.Sprint("put ", i)).Grant)
+		subjects[i] = s.under(key)
+		subjects[i].put(renewal(fmt.Sprint("put ", i)).Grant)
 	}
 	for i, key := range keys {
-		one := &subject{T: s.T, store: s.store, key: key}
-		equal(s, "Key", one.has(renewal(fmt.Sprint("put ", i)).Grant).Key, key)
+		equal(s, "Key", subjects[i].has(renewal(fmt.Sprint("put ", i)).Grant).Key, key)
 	}
+	eachIsWritten(s, subjects)
 }

@@ -9,9 +9,13 @@ var versionsTests = []test{
 	{"they move on with every write", versionsMove},
 }
 
-// versions returns the versions of these rows.
-func (s *subject) versions(rows ...uint64) map[uint64]uint64 {
+// versions returns the versions of these credentials' rows, by row.
+func (s *subject) versions(of ...credentials.Credential) map[uint64]uint64 {
 	s.Helper()
+	rows := make(map[uint64]credentials.Key, len(of))
+	for _, c := range of {
+		rows[c.Row] = c.Key
+	}
 	versions, err := s.store.Versions(s.Context(), rows)
 	if err != nil {
 		s.Fatalf("Versions(%v): %v", rows, err)
@@ -21,16 +25,17 @@ func (s *subject) versions(rows ...uint64) map[uint64]uint64 {
 
 func versionsPresentAndMissing(s *subject) {
 	other := s.fresh()
-	one, two := s.seed(), other.seed()
-	one = s.claim("A", long)
-	const never = 1<<63 - 1
+	s.seed()
+	one, two := s.claim("A", long), other.seed()
+	never := one
+	never.Row = 1<<63 - 1
 
-	got := s.versions(one.Row, never, two.Row, one.Row)
+	got := s.versions(one, never, two)
 	equal(s, "the number of rows in the answer", len(got), 2)
 	equal(s, "version of the first", got[one.Row], one.Version)
 	equal(s, "version of the second", got[two.Row], two.Version)
 
-	got = s.versions(two.Row)
+	got = s.versions(two)
 	equal(s, "the number of rows in the answer about one", len(got), 1)
 	equal(s, "its version", got[two.Row], two.Version)
 	equal(s, "the number of rows in the answer about a missing one", len(s.versions(never)), 0)
@@ -43,19 +48,19 @@ func versionsOfNone(s *subject) {
 
 func versionsOfMany(s *subject) {
 	one := s.seed()
-	rows := make([]uint64, 70_000)
-	for i := range rows {
-		rows[i] = 1<<62 + uint64(i)
+	of := make([]credentials.Credential, 70_000)
+	for i := range of {
+		of[i].Key, of[i].Row = one.Key, 1<<62+uint64(i)
 	}
-	rows[len(rows)-1] = one.Row
-	got := s.versions(rows...)
+	of[len(of)-1] = one
+	got := s.versions(of...)
 	equal(s, "the number of rows in the answer", len(got), 1)
 	equal(s, "its version", got[one.Row], one.Version)
 }
 
 func versionsMove(s *subject) {
-	row := s.seed().Row
-	last := s.versions(row)[row]
+	seed := s.seed()
+	last := s.versions(seed)[seed.Row]
 	var held credentials.Credential
 	for _, step := range []struct {
 		name string
@@ -74,7 +79,7 @@ func versionsMove(s *subject) {
 		{"a late success", func() { s.save(held, renewal("D")) }},
 	} {
 		step.do()
-		got := s.versions(row)[row]
+		got := s.versions(seed)[seed.Row]
 		if got <= last {
 			s.Errorf("after %s: Versions says %d, want more than %d", step.name, got, last)
 		}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/latchkey-go/latchkey/credentials"
@@ -51,7 +53,7 @@ func (p *process) concerned(c *testkit.Call) (a *account) {
 	case GetAll, ClaimAll:
 		return w.byKey[c.Keys[0]]
 	case Versions:
-		return w.byRow[c.Rows[0]]
+		return w.byRow[slices.Min(slices.Collect(maps.Keys(c.Rows)))]
 	case Save, Fail, Release:
 	default:
 		return w.accounts[0]

@@ -45,15 +45,18 @@ func (w *world) read(ctx context.Context, p *process, a *account) (credentials.C
 	return o.got, o.err
 }
 
-func (w *world) versions(ctx context.Context, p *process, rows []uint64, asked time.Time) (map[uint64]uint64, error) {
+func (w *world) versions(ctx context.Context, p *process, rows map[uint64]credentials.Key, asked time.Time) (map[uint64]uint64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	versions, err := w.db.Versions(ctx, rows)
 	if err != nil {
 		return nil, err
 	}
-	for _, row := range rows {
+	for row, key := range rows {
 		a := w.byRow[row]
+		if key != a.key {
+			w.breaks(broken("the process knows whose row it looks at", "Versions of row %d: got the key %s, want %s", row, key, a.key))
+		}
 		version, there := versions[row]
 		if want := a.cell.exists && a.cell.row == row; there != want || there && version != a.cell.version {
 			w.breaks(broken("the row is what was done to it", "Versions of row %d: got %d, %t", row, version, there))

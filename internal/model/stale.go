@@ -65,14 +65,14 @@ func (w *world) readBehind(ctx context.Context, a *account, by time.Duration) (c
 	return c, nil
 }
 
-func (w *world) versionsBehind(ctx context.Context, rows []uint64, by time.Duration) (map[uint64]uint64, error) {
+func (w *world) versionsBehind(ctx context.Context, rows map[uint64]credentials.Key, by time.Duration) (map[uint64]uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	versions := make(map[uint64]uint64)
-	for _, row := range rows {
+	for row := range rows {
 		if c, there := w.byRow[row].behind(by); there && c.Row == row {
 			versions[row] = c.Version
 		}

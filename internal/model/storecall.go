@@ -192,7 +192,7 @@ func (s *subject) versions(ctx context.Context, k *kept) *Violation {
 	if !k.cell.exists {
 		row = k.cell.before
 	}
-	got, err := s.store.Versions(ctx, []uint64{row})
+	got, err := s.store.Versions(ctx, map[uint64]credentials.Key{row: k.key})
 	if err != nil {
 		return broken("the store works", "Versions: %v", err)
 	}

@@ -36,16 +36,16 @@ func (m Method) Reads() bool {
 type Call struct {
 	Method Method
 
-	Key     credentials.Key     // of Get, Ensure and Claim
-	Keys    []credentials.Key   // of GetAll and ClaimAll
-	Rows    []uint64            // of Versions
-	Grant   credentials.Grant   // of Ensure
-	Claim   credentials.Claim   // of Claim and ClaimAll
-	Batch   credentials.Batch   // of ClaimDue and FindClaims
-	Age     time.Duration       // of FindClaims
-	Fence   credentials.Fence   // of Save, Fail and Release
-	Renewal credentials.Renewal // of Save
-	Failure credentials.Failure // of Fail
+	Key     credentials.Key            // of Get, Ensure and Claim
+	Keys    []credentials.Key          // of GetAll and ClaimAll
+	Rows    map[uint64]credentials.Key // of Versions
+	Grant   credentials.Grant          // of Ensure
+	Claim   credentials.Claim          // of Claim and ClaimAll
+	Batch   credentials.Batch          // of ClaimDue and FindClaims
+	Age     time.Duration              // of FindClaims
+	Fence   credentials.Fence          // of Save, Fail and Release
+	Renewal credentials.Renewal        // of Save
+	Failure credentials.Failure        // of Fail
 
 	Credential  credentials.Credential   // the answer of Get and Claim
 	Credentials []credentials.Credential // of ClaimDue and FindClaims
@@ -122,7 +122,7 @@ func (f StoreFunc) GetAll(ctx context.Context, keys []credentials.Key) ([]creden
 }
 
 // Versions implements [credentials.Store].
-func (f StoreFunc) Versions(ctx context.Context, rows []uint64) (map[uint64]uint64, error) {
+func (f StoreFunc) Versions(ctx context.Context, rows map[uint64]credentials.Key) (map[uint64]uint64, error) {
 	call, err := f.answer(ctx, Call{Method: Versions, Rows: rows})
 	return call.Versions, err
 }
