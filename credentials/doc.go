@@ -220,14 +220,14 @@
 // else ever knew the new refresh token. At a provider that revokes on reuse, the same is true of a
 // holder which alone is cut off from the store until the others have taken its lease over: choose a
 // lease longer than the longest fail-over of one process's path to the store (some 40 s were seen
-// with a router in between). A database that fails over asynchronously may forget a claim or a
-// save; if both holders then present the same single-use refresh token, the provider decides.
-// Clocks of several primaries that are apart, and a database clock that jumps forward, are harmless
-// to exchanges shorter than the grace, for so long is a lease watched, and not beyond. A process
-// that is stopped in the instant between the last look at its clock and the request's first byte
-// may present after its lease has ended. A store that does not seal has the tokens as they are, and
-// so do its backups; one that seals cannot tell a whole row that was put back from the row that it
-// was.
+// with a router in between). A database that fails over asynchronously may forget a save, so that
+// the row's refresh token was used up, or a claim, so that two holders present the same one; the
+// provider then decides. Clocks of several primaries that are apart, and a database clock that
+// jumps forward, are harmless to exchanges shorter than the grace, for so long is a lease watched,
+// and not beyond. A process that is stopped in the instant between the last look at its clock and
+// the request's first byte may present after its lease has ended. A store that does not seal has
+// the tokens as they are, and so do its backups; one that seals cannot tell a whole row that was
+// put back from the row that it was.
 //
 // # Two audiences
 //

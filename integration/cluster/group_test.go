@@ -19,8 +19,15 @@ type group struct {
 
 const groupName = "6a7e0000-0000-4000-8000-000000000001"
 
+// movedClock has a server take its clock to be apart from the machine's by as much as a file says
+// (libfaketime, "Advanced time specification options").
+var movedClock = map[string]string{
+	"LD_PRELOAD": "/usr/$LIB/faketime/libfaketimeMT.so.1", "FAKETIME_TIMESTAMP_FILE": "/clock",
+	"FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+}
+
 // startGroup starts one with one primary, or with three, and applies the migrations from the first
-// node.
+// node. The clock of the last of three primaries can be moved.
 func startGroup(t *testing.T, several bool) *group {
 	t.Helper()
 	g := &group{network: newNetwork(t)}
@@ -39,7 +46,11 @@ func startGroup(t *testing.T, several bool) *group {
 			options = append(options, "--loose-group-replication-single-primary-mode=OFF",
 				"--loose-group-replication-enforce-update-everywhere-checks=ON")
 		}
-		g.nodes = append(g.nodes, startNode(t, name, g.network, mysqlImage, map[string]string{}, options))
+		env := make(map[string]string)
+		if several && i == 2 {
+			env = movedClock
+		}
+		g.nodes = append(g.nodes, startNode(t, name, g.network, mysqlImage, env, options))
 	}
 	for i, n := range g.nodes {
 		n.await(t)
@@ -58,7 +69,19 @@ func startGroup(t *testing.T, several bool) *group {
 	joining.Wait()
 	g.whole(t)
 	g.nodes[0].migrate(t, &migrations.Options{OnlyCaller: several})
+	for _, n := range g.nodes[1:] {
+		n.catchUp(t, g.nodes[0].ask(executed))
+	}
 	return g
+}
+
+// addrs returns the addresses of its nodes.
+func (g *group) addrs() []string {
+	var addrs []string
+	for _, n := range g.nodes {
+		addrs = append(addrs, n.addr)
+	}
+	return addrs
 }
 
 // Views of the group, as a node has them.

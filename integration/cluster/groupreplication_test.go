@@ -45,3 +45,35 @@ func TestGroupReplicationOnePrimary(t *testing.T) {
 	})
 	l.end(t, r.primary)
 }
+
+// TestGroupReplicationThreePrimaries has a process on each node. One on a node that is away can
+// neither save nor look, and its lease outlasts the outage.
+func TestGroupReplicationThreePrimaries(t *testing.T) {
+	g := startGroup(t, true)
+	addrs := g.addrs()
+	const engine = "Group Replication, three primaries"
+	race(t, engine, 300, addrs...)
+	l := startLoad(t, engine, 2*time.Minute, addrs...)
+	l.phase(t, "nothing fails", func() {})
+	l.phase(t, "a node's clock is 40 s ahead", func() { g.nodes[2].setClock(t, 40*time.Second) })
+	l.phase(t, "the clocks agree again", func() { g.nodes[2].setClock(t, 0) })
+	l.phase(t, "a node is killed", func() {
+		g.nodes[1].kill(t)
+		time.Sleep(away) // an outage
+		g.nodes[1].start(t)
+		g.whole(t)
+	})
+	l.phase(t, "a node is frozen", func() {
+		g.nodes[1].freeze(t)
+		time.Sleep(away) // an outage
+		g.nodes[1].thaw(t)
+		g.whole(t)
+	})
+	l.phase(t, "a node is parted", func() {
+		g.nodes[1].part(t, g.nodes...)
+		time.Sleep(away) // an outage
+		g.nodes[1].heal(t)
+		g.whole(t)
+	})
+	l.end(t, addrs[0])
+}

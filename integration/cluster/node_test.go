@@ -252,3 +252,31 @@ func (n *node) ask(query string) string {
 	}
 	return value.String
 }
+
+// The transactions that a server of MySQL has, those that it has got from its source, and why there
+// are no more.
+const (
+	executed = "SELECT @@gtid_executed"
+	received = "SELECT received_transaction_set FROM performance_schema.replication_connection_status"
+	troubles = "SELECT GROUP_CONCAT(last_error_message SEPARATOR '\n') FROM (" +
+		"SELECT last_error_message FROM performance_schema.replication_connection_status UNION " +
+		"SELECT last_error_message FROM performance_schema.replication_applier_status_by_worker) AS threads"
+)
+
+// catchUp waits until the server has applied these transactions.
+func (n *node) catchUp(t testing.TB, transactions string) {
+	t.Helper()
+	eventually(t, n.name+" has applied "+transactions, func() bool {
+		return n.ask(fmt.Sprintf("SELECT GTID_SUBSET('%s', @@gtid_executed)", transactions)) == "1"
+	}, func() string { return n.ask(executed) + "\n" + n.ask(troubles) })
+}
+
+// setClock has the server's clock be ahead, where the container was started with movedClock.
+func (n *node) setClock(t *testing.T, ahead time.Duration) {
+	t.Helper()
+	n.docker(t, "exec", n.id, "sh", "-c", fmt.Sprintf("echo %+.0fs > /clock", ahead.Seconds()))
+	eventually(t, "its clock has moved", func() bool {
+		apart, err := time.Parse(time.DateTime, n.ask("SELECT DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%d %H:%i:%s')"))
+		return err == nil && (time.Until(apart)-ahead).Abs() < 2*time.Second
+	}, n.log)
+}

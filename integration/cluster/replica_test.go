@@ -56,38 +56,14 @@ func (p *pair) follow(t *testing.T) {
 		fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST = '%s', SOURCE_USER = 'root', SOURCE_PASSWORD = '%s', "+
 			"SOURCE_AUTO_POSITION = 1, SOURCE_CONNECT_RETRY = 1, GET_SOURCE_PUBLIC_KEY = 1", p.source.name, password),
 		"START REPLICA")
-	p.level(t)
-}
-
-// The transactions that a server has, those that it has got from its source, and why there are no
-// more.
-const (
-	executed = "SELECT @@gtid_executed"
-	received = "SELECT received_transaction_set FROM performance_schema.replication_connection_status"
-	troubles = "SELECT GROUP_CONCAT(last_error_message SEPARATOR '\n') FROM (" +
-		"SELECT last_error_message FROM performance_schema.replication_connection_status UNION " +
-		"SELECT last_error_message FROM performance_schema.replication_applier_status_by_worker) AS threads"
-)
-
-// level waits until the replica has everything that the source has committed.
-func (p *pair) level(t *testing.T) {
-	t.Helper()
-	p.await(t, p.source.ask(executed))
-}
-
-// await waits until the replica has applied these transactions.
-func (p *pair) await(t *testing.T, transactions string) {
-	t.Helper()
-	eventually(t, "the replica has applied "+transactions, func() bool {
-		return p.replica.ask(fmt.Sprintf("SELECT GTID_SUBSET('%s', @@gtid_executed)", transactions)) == "1"
-	}, func() string { return p.replica.ask(executed) + "\n" + p.replica.ask(troubles) })
+	p.replica.catchUp(t, p.source.ask(executed))
 }
 
 // promote has clients go to the replica of a source that is gone.
 func (p *pair) promote(t *testing.T) {
 	t.Helper()
 	p.replica.do(t, "STOP REPLICA IO_THREAD")
-	p.await(t, p.replica.ask(received))
+	p.replica.catchUp(t, p.replica.ask(received))
 	p.replica.do(t, "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only = OFF", "SET GLOBAL read_only = OFF")
 	p.way.To(p.replica.addr)
 	p.source, p.replica = p.replica, p.source
@@ -161,7 +137,7 @@ func TestReplicaPromoted(t *testing.T) {
 	l.phase(t, "promoted with every transaction", func() {
 		p.way.Cut()
 		p.source.do(t, "SET GLOBAL super_read_only = ON") // which waits for the commits under way
-		p.level(t)
+		p.replica.catchUp(t, p.source.ask(executed))
 		p.source.kill(t)
 		time.Sleep(outage)
 		p.promote(t)
