@@ -202,6 +202,22 @@ func TestNodeWhoseClockIsAhead(t *testing.T) {
 	})
 }
 
+// A token that was saved by the clock of a node that is ahead would live longer by that of another:
+// a process that reads it there serves it for no longer than its whole life.
+func TestTokenOfANodeWhoseClockIsAhead(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		w.provider.Lifetime = time.Minute
+		ahead, behind := w.start("ahead"), w.start("behind")
+		ahead.store.Through(w.db.Node(40 * time.Second))
+		ahead.mustGet(alice)
+		behind.ask(alice).is("access-alice-1")
+		time.Sleep(w.provider.Lifetime)
+		behind.ask(alice).is("access-alice-2")
+		w.presented(2)
+	})
+}
+
 // slowRead has a read begin, whose answer is there when the gate is opened, and has the keeper
 // renew the token meanwhile: the answer has an older token than the process.
 func (w *world) slowRead(p *process) (answer *testkit.Gate) {

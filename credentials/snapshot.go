@@ -15,9 +15,11 @@ type snapshot struct {
 
 // snapshot returns the token that was read; nil if there is none, it has expired or the credential
 // is disabled. The snapshot ends no later than r.at says, and no earlier than it would if it had
-// been read when the answer came.
+// been read when the answer came. A server whose clock is behind that of the primary which saved
+// the token counts a longer life than the token's whole.
 func (e *engine) snapshot(r reading) *snapshot {
-	now, expires := e.now(), r.at.add(r.ExpiresIn)
+	life := min(r.ExpiresIn, r.lifetime())
+	now, expires := e.now(), r.at.add(life)
 	if r.AccessToken.IsZero() || now >= expires || r.Disabled.By != "" {
 		return nil
 	}
@@ -30,7 +32,7 @@ func (e *engine) snapshot(r reading) *snapshot {
 		version: r.Version,
 		quiet:   min(r.at.add(due), expires),
 		expires: expires,
-		latest:  r.answered.add(r.ExpiresIn),
+		latest:  r.answered.add(life),
 		asked:   r.asked,
 	}
 	next.token.Expiry = e.wall(expires)
