@@ -115,3 +115,24 @@ func TestCheckAutocommit(t *testing.T) {
 			newStore(t, s.open(t, database, "autocommit=1")).Check(bounded(t)))
 	})
 }
+
+// TestServerThatChainsNothing stands for TiDB, which takes the words of ROLLBACK AND CHAIN and
+// begins no transaction: a store that learns the version begins each one by START TRANSACTION.
+func TestServerThatChainsNothing(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		w := &wire{statement: func(text []byte) fate {
+			if string(text) == "SELECT VERSION()" {
+				copy(text, "SELECT '-TiDB-v'")
+			}
+			return deliver
+		}}
+		store := newStore(t, s.openWire(t, s.migrated(t), "", w))
+		seed(t, store, alice)
+		before := w.count("START TRANSACTION")
+		must(t, store.Save(bounded(t), claim(t, store, alice).Fence(), renewal("new")))
+		equal(t, "transactions begun by START TRANSACTION", w.count("START TRANSACTION")-before, 2)
+		equal(t, "transactions that were to be chained", w.count("ROLLBACK AND CHAIN"), 0)
+		equal(t, "questions for the version", w.count("SELECT '-TiDB-v'"), 1)
+		equal(t, "the token in the row", get(t, store, alice).AccessToken.Reveal(), "new")
+	})
+}

@@ -35,6 +35,9 @@ func TestStatementCounts(t *testing.T) {
 				want int
 				call func() error
 			}{
+				{"the store's first transaction, before which it asks for the version", 6, func() error {
+					return store.Ensure(ctx, alice, refreshToken("seed"))
+				}},
 				{"Put: SELECT, and INSERT in a transaction", 5, func() error {
 					return store.Put(ctx, alice, refreshToken("seed"))
 				}},

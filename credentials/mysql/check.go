@@ -189,23 +189,35 @@ func (s *Store) checkPrivileges(ctx context.Context, privileges []Privilege) err
 const update Privilege = "UPDATE"
 
 // supported reports whether the server, by its VERSION(), has the features that the store uses:
-// MySQL 8.0 or MariaDB 10.6 and later.
+// MySQL 8.0, MariaDB 10.6 or TiDB 7.4, the first that calls itself compatible with MySQL 8.0, and
+// later.
 func supported(version string) error {
-	product, oldest := "MySQL", [2]int{8, 0}
-	if strings.Contains(version, "MariaDB") {
+	product, number, oldest := "MySQL", version, [2]int{8, 0}
+	switch {
+	case isTiDB(version):
+		product, oldest = "TiDB", [2]int{7, 4}
+		_, number, _ = strings.Cut(version, tidbMark)
+	case strings.Contains(version, "MariaDB"):
 		product, oldest = "MariaDB", [2]int{10, 6}
+		number = strings.TrimPrefix(version, "5.5.5-") // as some proxies have it
 	}
 	var got [2]int
-	if _, err := fmt.Sscanf(version, "%d.%d", &got[0], &got[1]); err != nil {
-		return fmt.Errorf("the server calls itself version %q; MySQL 8.0+ and MariaDB 10.6+ are supported",
-			version)
+	if _, err := fmt.Sscanf(number, "%d.%d", &got[0], &got[1]); err != nil {
+		return fmt.Errorf("the server calls itself version %q; MySQL 8.0+, MariaDB 10.6+ and TiDB 7.4+ are "+
+			"supported", version)
 	}
 	if slices.Compare(got[:], oldest[:]) < 0 {
 		return fmt.Errorf("the server is %s %s; at least %d.%d is needed",
-			product, version, oldest[0], oldest[1])
+			product, number, oldest[0], oldest[1])
 	}
 	return nil
 }
+
+// tidbMark comes before TiDB's own version, as in 8.0.11-TiDB-v8.5.0: the number before it is that
+// of the MySQL whose words TiDB takes. An operator may set another VERSION(), without the mark.
+const tidbMark = "-TiDB-v"
+
+func isTiDB(version string) bool { return strings.Contains(version, tidbMark) }
 
 func (s *Store) checkTable(ctx context.Context) error {
 	const query = "SELECT table_comment FROM information_schema.tables " +

@@ -95,7 +95,7 @@ func (c *clocks) disagree(err error) error {
 // Every account may ask MySQL and its relatives for these values.
 const (
 	showPrimary = "SHOW VARIABLES WHERE Variable_name IN " +
-		"('group_replication_single_primary_mode', 'wsrep_on', 'hostname')"
+		"('group_replication_single_primary_mode', 'wsrep_on', 'hostname', 'version')"
 	showCluster = "SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'"
 )
 
@@ -118,8 +118,9 @@ func (s *Store) askPrimary(ctx context.Context, conn *sqlx.Conn) (primary, error
 	}
 	size := told["wsrep_cluster_size"]
 	server = primary{
-		oneOfSeveral: told["group_replication_single_primary_mode"] == "OFF" || on(size) && size != "1",
-		host:         told["hostname"],
+		oneOfSeveral: told["group_replication_single_primary_mode"] == "OFF" || on(size) && size != "1" ||
+			isTiDB(told["version"]), // of which there are several servers, and each has a clock
+		host: told["hostname"],
 	}
 	s.clocks.mu.Lock()
 	defer s.clocks.mu.Unlock()

@@ -24,10 +24,10 @@ const selectNow = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP
 // updateRevive clears the marks of rows that the transaction has locked; byRows is appended. The
 // record of an interrupted exchange stays. The rows fall due within a stretch of time, at places
 // that the checksums of their ids spread, which are the same for every server that repeats the
-// statement.
+// statement. TiDB takes no expression in parentheses after INTERVAL.
 const updateRevive = updateRow + `
 SET due_at             = IF(` + enabled + `,
-                            DATE'1970-01-01' + INTERVAL (:due + FLOOR(CRC32(id) / 4294967296 * :width)) MICROSECOND,
+                            DATE'1970-01-01' + INTERVAL FLOOR(:due + CRC32(id) / 4294967296 * :width) MICROSECOND,
                             NULL),
     version            = version + 1,
     ` + clearFailure + `

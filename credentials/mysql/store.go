@@ -13,11 +13,11 @@
 //
 // Every write runs in a transaction of its own: a call that succeeds is committed, whatever the
 // session's autocommit and completion_type are, and work that the host left open on a connection is
-// rolled back and not committed with it. A read is one SELECT without a transaction. On a
-// connection where autocommit is off, or where the host left a transaction open, a read shows the
-// row as it was at that transaction's first read. A claim still decides under the row's lock, so
-// nothing is exchanged twice, but another process's renewal is noticed late. [Store.Check] refuses
-// autocommit that is off.
+// rolled back and not committed with it (TiDB and Vitess commit that work). A read is one SELECT
+// without a transaction. On a connection where autocommit is off, or where the host left a
+// transaction open, a read shows the row as it was at that transaction's first read. A claim still
+// decides under the row's lock, so nothing is exchanged twice, but another process's renewal is
+// noticed late. [Store.Check] refuses autocommit that is off.
 //
 // A call without a deadline ends after 30 s. Calls take turns for as many connections as the pool
 // may open. A host that runs queries of its own on the same pool should set timeout and readTimeout
@@ -89,8 +89,8 @@ type Store struct {
 	reads, writes *outage
 	caution       caution
 
-	// Both are learned from the server: see opening and control.
-	logsStatements, shortForms atomic.Bool
+	// These are learned from the server: see opening, control and learnForms.
+	logsStatements, shortForms, formsLearned atomic.Bool
 }
 
 var _ credentials.Store = (*Store)(nil)

@@ -38,7 +38,9 @@ const (
 	rollback = "ROLLBACK AND NO CHAIN NO RELEASE"
 )
 
-// short are the forms that Vitess understands; it chains nothing.
+// short are the forms for servers that chain nothing: Vitess, which does not understand the long
+// ones, and TiDB, which ignores the words about chains. There START TRANSACTION commits the work
+// that the host left open.
 var short = map[string]string{beginAnew: begin, commit: "COMMIT", rollback: "ROLLBACK"}
 
 // writeRow runs f in transactions that write the fence's row, until one is committed.
@@ -93,6 +95,9 @@ func (s *Store) transaction(ctx context.Context, of scope, f func(*sqlx.Conn) er
 }
 
 func (s *Store) attempt(ctx context.Context, conn *sqlx.Conn, of scope, f func(*sqlx.Conn) error) error {
+	if err := s.learnForms(ctx, conn); err != nil {
+		return err
+	}
 	logsStatements := s.logsStatements.Load()
 	for _, statement := range opening(of, logsStatements) {
 		if err := s.control(ctx, conn, statement); err != nil {
@@ -135,6 +140,24 @@ func opening(of scope, logsStatements bool) []string {
 		return []string{beginAnew}
 	}
 	return []string{readCommitted, begin}
+}
+
+// learnForms asks the server once whether it is TiDB, where the long form of beginAnew begins no
+// transaction and gives no error.
+func (s *Store) learnForms(ctx context.Context, conn *sqlx.Conn) error {
+	if s.formsLearned.Load() {
+		return nil
+	}
+	var version string
+	err := scan(ctx, conn, "SELECT VERSION()", nil, []any{&version}, func() {})
+	if err != nil {
+		return err
+	}
+	if isTiDB(version) {
+		s.shortForms.Store(true)
+	}
+	s.formsLearned.Store(true)
+	return nil
 }
 
 // control runs a statement around a transaction. Its short form follows only where the server did

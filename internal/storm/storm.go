@@ -252,7 +252,7 @@ func checkServer(ctx context.Context, db *sql.DB, cfg *Config) error {
 	if err := db.QueryRowContext(ctx, "SELECT @@max_connections").Scan(&allowed); err != nil {
 		return fmt.Errorf("ask the server for its limits: %w", err)
 	}
-	if needed := cfg.Processes*cfg.Pool + parentPool; needed > allowed {
+	if needed := cfg.Processes*cfg.Pool + parentPool; allowed > 0 && needed > allowed { // TiDB's 0 is no limit
 		return fmt.Errorf("%d processes with a pool of %d need up to %d connections, the server allows "+
 			"%d; choose a smaller pool", cfg.Processes, cfg.Pool, needed, allowed)
 	}
