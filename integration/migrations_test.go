@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -286,5 +287,40 @@ func TestMigrateBadInput(t *testing.T) {
 			}
 		}
 		idle(t, db)
+	})
+}
+
+// TestMigrateWithoutLock: servers that refuse GET_LOCK, as Percona XtraDB Cluster does in its strict
+// mode, or do not know it, as some proxies. The error has the server's number and says what to do,
+// the table is not made, and the option that the error names works.
+// https://docs.percona.com/percona-xtradb-cluster/8.0/strict-mode.html
+func TestMigrateWithoutLock(t *testing.T) {
+	const strict = "Percona-XtraDB-Cluster prohibits use of GET_LOCK with pxc_strict_mode = ENFORCING"
+	onServers(t, func(t *testing.T, s *server) {
+		for _, test := range []struct{ name, function, want string }{
+			{"refused", "CREATE FUNCTION PXC_LOCK(name CHAR(64), seconds INT) RETURNS INT DETERMINISTIC NO SQL " +
+				"BEGIN SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1105, MESSAGE_TEXT = '" + strict + "'; RETURN 0; END",
+				"Error 1105 (HY000): " + strict},
+			{"unknown", "", "Error 1305 (42000)"},
+		} {
+			database := s.database(t)
+			if test.function != "" {
+				execute(t, s.open(t, database, ""), test.function)
+			}
+			db := s.openWire(t, database, "", &wire{statement: func(text []byte) fate {
+				if bytes.HasPrefix(text, []byte("SELECT GET_LOCK(")) {
+					copy(text, "SELECT PXC_LOCK(")
+				}
+				return deliver
+			}})
+			_, err := migrations.Up(bounded(t), db, nil)
+			for _, want := range []string{test.want, "OnlyCaller", "demo migrate up --only-caller", "demo schema"} {
+				failsWith(t, "Up where GET_LOCK is "+test.name, err, want)
+			}
+			equal(t, "tables where GET_LOCK is "+test.name, tables(t, db), "credentials_migrations")
+			only := &migrations.Options{OnlyCaller: true}
+			migrate(t, db, only)
+			downAll(t, db, only)
+		}
 	})
 }
