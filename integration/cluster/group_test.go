@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -19,15 +20,8 @@ type group struct {
 
 const groupName = "6a7e0000-0000-4000-8000-000000000001"
 
-// movedClock has a server take its clock to be apart from the machine's by as much as a file says
-// (libfaketime, "Advanced time specification options").
-var movedClock = map[string]string{
-	"LD_PRELOAD": "/usr/$LIB/faketime/libfaketimeMT.so.1", "FAKETIME_TIMESTAMP_FILE": "/clock",
-	"FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-}
-
 // startGroup starts one with one primary, or with three, and applies the migrations from the first
-// node. The clock of the last of three primaries can be moved.
+// node. The clock of the last of three primaries can be set.
 func startGroup(t *testing.T, several bool) *group {
 	t.Helper()
 	g := &group{network: newNetwork(t)}
@@ -48,7 +42,7 @@ func startGroup(t *testing.T, several bool) *group {
 		}
 		env := make(map[string]string)
 		if several && i == 2 {
-			env = movedClock
+			maps.Copy(env, clockAhead)
 		}
 		g.nodes = append(g.nodes, startNode(t, name, g.network, mysqlImage, env, options))
 	}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -183,6 +184,7 @@ func startLoad(t *testing.T, engine string, lease time.Duration, addrs ...string
 	}
 	l.authorize(t, addrs[0], l.accounts...)
 	for i, addr := range addrs {
+		l.await(t, addr)
 		holder := fmt.Sprintf("process-%d", i+1)
 		l.processes = append(l.processes, process.Start[callersSay](t, "callers", holder, callersWork{
 			DSN: dsn(addr, database), TokenURL: l.tokenURL, Holder: holder, Accounts: l.accounts, Lease: lease,
@@ -200,6 +202,18 @@ func (l *load) authorize(t *testing.T, addr string, accounts ...string) {
 			RefreshToken: credentials.NewSecret(l.provider.Register(account)),
 		}))
 	}
+}
+
+// await waits until the server at that address has the newest grants.
+func (l *load) await(t *testing.T, addr string) {
+	t.Helper()
+	store := newStore(t, addr)
+	eventually(t, addr+" has every grant", func() bool {
+		return !slices.ContainsFunc(l.accounts, func(account string) bool {
+			c, err := store.Get(t.Context(), credentials.Key{Service: service, Account: account})
+			return err != nil || !l.provider.Current(account, c.RefreshToken.Reveal())
+		})
+	}, func() string { return "" })
 }
 
 // rows returns the accounts' rows as the server at that address has them.
@@ -306,10 +320,15 @@ func (l *load) end(t *testing.T, addr string) {
 	for _, p := range l.processes {
 		p.Ends()
 	}
-	for account, c := range l.rows(t, addr) {
-		if !l.provider.Current(account, c.RefreshToken.Reveal()) || c.Lease.ID != "" || c.Interrupted.By != "" {
-			t.Errorf("%s: the refresh token is not the one that works, or a lease stands (%q), "+
-				"or it is interrupted (%q)", account, c.Lease.Holder, c.Interrupted.By)
+	var wrong []string
+	eventually(t, "every row has the refresh token that works, no lease and no interruption", func() bool {
+		wrong = nil
+		for account, c := range l.rows(t, addr) {
+			if !l.provider.Current(account, c.RefreshToken.Reveal()) || c.Lease.ID != "" || c.Interrupted.By != "" {
+				wrong = append(wrong, fmt.Sprintf("%s: version %d, lease of %q, interrupted %q",
+					account, c.Version, c.Lease.Holder, c.Interrupted.By))
+			}
 		}
-	}
+		return len(wrong) == 0
+	}, func() string { return strings.Join(wrong, "\n") })
 }

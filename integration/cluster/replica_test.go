@@ -93,21 +93,13 @@ func (p *pair) semiSynchronous(t *testing.T) {
 // that holds.
 func (p *pair) still(t *testing.T, holds func() bool, do func()) {
 	t.Helper()
-	conn, err := p.source.root.Conn(t.Context())
-	must(t, err)
-	defer func() { _ = conn.Close() }()
-	execute := func(statement string) {
-		t.Helper()
-		_, err := conn.ExecContext(t.Context(), statement)
-		must(t, err)
-	}
 	eventually(t, "no exchange is under way", func() bool {
-		execute("FLUSH TABLES WITH READ LOCK") // which waits for the commits under way
+		unlock := p.source.lock(t) // which waits for the commits under way
+		defer unlock()
 		if p.source.ask("SELECT COUNT(*) FROM "+database+".credentials WHERE lease_id <> ''") == "0" && holds() {
 			do()
 			return true
 		}
-		execute("UNLOCK TABLES")
 		return false
 	}, p.source.log)
 }
