@@ -137,6 +137,46 @@ func TestMigrateInProcesses(t *testing.T) {
 	})
 }
 
+// TestMigrateGoesOnAfterADeadlock: a node of a Galera cluster ends a statement by the error of a
+// deadlock where another node changes the schema. A statement that always meets one ends the call.
+func TestMigrateGoesOnAfterADeadlock(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		database := s.database(t)
+		var statement string
+		var left int // how many times the statement meets a deadlock
+		db := s.openWire(t, database, "", &wire{statement: func(text []byte) fate {
+			if left > 0 && strings.Contains(string(text), statement) {
+				left--
+				deadlock := "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213"
+				copy(text, deadlock+strings.Repeat(" ", len(text)-len(deadlock)))
+			}
+			return deliver
+		}})
+		for _, statement = range []string{
+			"FROM information_schema.tables", "CREATE TABLE IF NOT EXISTS `credentials_migrations`",
+			"CREATE TABLE IF NOT EXISTS `credentials` ", "INSERT INTO `credentials_migrations`",
+			"FROM credentials_migrations",
+		} {
+			left = 2
+			migrate(t, db, nil)
+			equal(t, "left of "+statement, left, 0)
+			applied(t, db, nil, true)
+			downAll(t, db, nil)
+			execute(t, db, "DROP TABLE credentials_migrations")
+		}
+		migrate(t, db, nil)
+		left = 2
+		downAll(t, db, nil)
+		equal(t, "left after Down", left, 0)
+		left = 2
+		applied(t, db, nil, false)
+		equal(t, "left after Status", left, 0)
+		left = 1000
+		_, err := migrations.Status(bounded(t), db, nil)
+		failsWith(t, "Status that always meets a deadlock", err, "1213")
+	})
+}
+
 // TestMigrateAfterAVersionTableWithoutRows: a program was killed after it had made the version
 // table and before it wrote the first row.
 func TestMigrateAfterAVersionTableWithoutRows(t *testing.T) {

@@ -63,8 +63,10 @@ type Options struct {
 var tableName = regexp.MustCompile(`^[A-Za-z0-9_]{1,50}$`)
 
 // Up applies the migrations that are not applied yet. Any number of processes may call Up at once:
-// one applies, the others wait. Where nothing is left to apply, Up takes no lock and writes
-// nothing, and looks whether the table is there (see [ErrIncomplete]).
+// one applies, the others wait. Nodes of a Galera cluster have no lock in common, so that programs
+// which reach different nodes may apply the same, which changes nothing. Where nothing is left to
+// apply, Up takes no lock and writes nothing, and looks whether the table is there (see
+// [ErrIncomplete]).
 //
 // In a group with several primaries Up changes nothing unless [Options.OnlyCaller] is set; the
 // error wraps [ErrSeveralPrimaries].
@@ -73,6 +75,11 @@ func Up(ctx context.Context, db *sql.DB, opts *Options) ([]*goose.MigrationResul
 	if err != nil {
 		return nil, err
 	}
+	return repeat(ctx, s.up)
+}
+
+// up is one try of [Up].
+func (s *schema) up(ctx context.Context) ([]*goose.MigrationResult, error) {
 	applied, err := s.look(ctx)
 	switch {
 	case err != nil:
@@ -94,6 +101,11 @@ func Down(ctx context.Context, db *sql.DB, opts *Options) (*goose.MigrationResul
 	if err != nil {
 		return nil, err
 	}
+	return repeat(ctx, s.down)
+}
+
+// down is one try of [Down].
+func (s *schema) down(ctx context.Context) (*goose.MigrationResult, error) {
 	applied, err := s.look(ctx)
 	switch {
 	case err != nil:
@@ -123,6 +135,11 @@ func Status(ctx context.Context, db *sql.DB, opts *Options) ([]Migration, error)
 	if err != nil {
 		return nil, err
 	}
+	return repeat(ctx, s.status)
+}
+
+// status is one try of [Status].
+func (s *schema) status(ctx context.Context) (status []Migration, err error) {
 	applied, err := s.look(ctx)
 	if err == nil && applied == s.newest() {
 		err = s.complete(ctx)
@@ -130,7 +147,6 @@ func Status(ctx context.Context, db *sql.DB, opts *Options) ([]Migration, error)
 	if err != nil {
 		return nil, err
 	}
-	var status []Migration
 	for _, source := range s.provider.ListSources() {
 		status = append(status, Migration{source.Version, source.Path, source.Version <= applied})
 	}

@@ -16,6 +16,7 @@
 //	main_test.go     the engines that there are
 //	node_test.go     one server: killed, frozen, parted from the others
 //	group_test.go    a Group Replication, and its Router
+//	wsrep_test.go    a Galera cluster
 //	load_test.go     the processes that ask for tokens meanwhile, and the counts
 //	race_test.go     the processes that claim one credential at the same moment
 package cluster

@@ -228,9 +228,11 @@ func (l *load) rows(t *testing.T, addr string) map[string]credentials.Credential
 	return rows
 }
 
-func newStore(t *testing.T, addr string) *latchkey.Store {
+// newStore returns a store on that server; params are more of the DSN's.
+func newStore(t *testing.T, addr string, params ...string) *latchkey.Store {
 	t.Helper()
-	store, err := latchkey.NewStore(open(t, dsn(addr, database)), &latchkey.Options{
+	dsn := strings.Join(append([]string{dsn(addr, database)}, params...), "&")
+	store, err := latchkey.NewStore(open(t, dsn), &latchkey.Options{
 		Logger: slog.New(slog.DiscardHandler), // tokens of tests are stored unsealed
 	})
 	must(t, err)
@@ -242,7 +244,8 @@ type counts struct {
 	exchanges, tokens, reused int      // presentations, the refresh tokens in them, and reuses detected
 	lost                      []string // the accounts whose grants have ended
 	calls                     int
-	gap                       time.Duration // the longest time from a caller's token to its next
+	gap                       time.Duration   // the longest time from a caller's token to its next
+	gaps                      []time.Duration // the same of each process
 	failed                    map[string]int
 }
 
@@ -286,11 +289,12 @@ func (l *load) count(t *testing.T, name string) counts {
 		p.Tell(true)
 		said := p.Next("what its callers got", nil)
 		c.calls += said.Calls
-		c.gap = max(c.gap, said.Gap)
+		c.gaps = append(c.gaps, said.Gap.Round(100*time.Millisecond))
 		for kind, n := range said.Failed {
 			c.failed[kind] += n
 		}
 	}
+	c.gap = slices.Max(c.gaps)
 	presentations := l.provider.Presentations()
 	part := presentations[l.counted:]
 	l.counted = len(presentations)
@@ -306,8 +310,8 @@ func (l *load) count(t *testing.T, name string) counts {
 	}
 	c.exchanges, c.tokens, c.lost = len(part), len(tokens), slices.Sorted(maps.Keys(lost))
 	fmt.Printf("%s, %s: %d exchanges of %d refresh tokens, %d reused, %d grants lost; "+
-		"%d calls, longest gap %.1f s, errors %v\n", l.engine, name, c.exchanges, c.tokens, c.reused, len(c.lost),
-		c.calls, c.gap.Seconds(), c.failed)
+		"%d calls, longest gap %v, of each process %v, errors %v\n", l.engine, name, c.exchanges, c.tokens,
+		c.reused, len(c.lost), c.calls, c.gap, c.gaps, c.failed)
 	return c
 }
 
