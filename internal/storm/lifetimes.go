@@ -68,6 +68,9 @@ func (s *storm) lifetimes(ctx context.Context) error {
 	if err := s.seed(ctx); err != nil {
 		return err
 	}
+	if err := s.awaitSeen(ctx); err != nil {
+		return err
+	}
 	if took := time.Since(began); took > s.cfg.Lifetime/2 {
 		return fmt.Errorf("it took %v to store the tokens of %d accounts, and they live %v only; "+
 			"choose a longer lifetime or fewer accounts",

@@ -69,6 +69,10 @@ func misbehave(fault string) error {
 		return runChanged(nil, replaced(`"token":"`, `"token":"0`))
 	case "holds a connection":
 		return runChanged(nil, replaced(`"held":0`, `"held":1`))
+	case "reads late":
+		return runChanged(replaced("@tcp(", "@late("), nil)
+	case "reads at once":
+		return runChanged(replaced("@late(", "@tcp("), nil)
 	case "cannot tell":
 		return runChanged(nil, replaced(`"unattributed":0`, `"unattributed":1`))
 	}

@@ -40,6 +40,9 @@ func (s *storm) doRound(ctx context.Context, round int) error {
 	if err := s.reauthorizeDead(ctx); err != nil {
 		return err
 	}
+	if err := s.awaitSeen(ctx); err != nil {
+		return err
+	}
 	s.cfg.Progress(s.describeRound(round))
 	s.mu.Lock()
 	s.round = round
@@ -74,7 +77,7 @@ func (s *storm) endRound(ctx context.Context, round int, results map[int]wire.Re
 		s.mu.Unlock()
 		s.pending.Wait()
 	} else {
-		rows, err := s.rows.read(ctx, s.provider)
+		rows, err := s.readWhatCallersGot(ctx, results)
 		if err != nil {
 			return err
 		}
@@ -92,6 +95,52 @@ func (s *storm) awaitReady(ctx context.Context, round int) error {
 		}
 		return true, nil
 	})
+}
+
+// awaitSeen waits until every worker sees the rows as they are now.
+func (s *storm) awaitSeen(ctx context.Context) error {
+	versions, err := s.rows.versions(ctx)
+	if err != nil {
+		return err
+	}
+	limit := min(patience, s.cfg.Timeout/4)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("a worker does not see within %v what "+
+		"the storm has written: its connections lead to a server that is behind, or gets no changes", limit))
+	defer cancel()
+	s.workers.send(wire.Order{Versions: versions})
+	return s.workers.collect(ctx, func(_ int, m wire.Message) (bool, error) {
+		if !m.Seen {
+			return false, fmt.Errorf("sent %+v instead of having seen the rows", m)
+		}
+		return true, nil
+	})
+}
+
+// maxLag is for how long a read that lacks a caller's token is repeated: the parent's connection may
+// lead to a server that has not applied the save.
+const maxLag = 5 * time.Second
+
+// readWhatCallersGot returns the rows when they have the tokens that callers got. After maxLag they
+// are returned as they are, for the audit to judge.
+func (s *storm) readWhatCallersGot(ctx context.Context, results map[int]wire.Result) ([]audit.Row, error) {
+	for began := time.Now(); ; sleep(ctx, 20*time.Millisecond) {
+		rows, err := s.rows.read(ctx, s.provider)
+		if err != nil || !lacksToken(rows, results) || time.Since(began) > maxLag || ctx.Err() != nil {
+			return rows, err
+		}
+	}
+}
+
+// lacksToken reports whether a caller got a token that is not in its row.
+func lacksToken(rows []audit.Row, results map[int]wire.Result) bool {
+	for _, result := range results {
+		for _, caller := range result.Callers {
+			if caller.Class == "" && caller.Token != rows[caller.Account].Token {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // signal begins the round.

@@ -81,6 +81,21 @@ func (a *accounts) expire(ctx context.Context) error {
 	return nil
 }
 
+// versions returns the versions of the rows as they are where they are written: a router that splits
+// reads from writes sends a transaction that locks to the server that takes writes.
+func (a *accounts) versions(ctx context.Context) (wire.Versions, error) {
+	tx, err := a.db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the versions: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	versions, err := worker.Versions(ctx, tx, a.service, "FOR UPDATE")
+	if err != nil {
+		return nil, fmt.Errorf("read the versions: %w", err)
+	}
+	return versions, nil
+}
+
 // read returns the rows, in the order of names.
 func (a *accounts) read(ctx context.Context, p *provider.Provider) ([]audit.Row, error) {
 	keys := make([]credentials.Key, len(a.names))

@@ -1,7 +1,13 @@
 package wire
 
-// Order is a line that the parent sends after the job. One of Round, Reply and Do is set.
+import "fmt"
+
+// Order is a line that the parent sends after the job. One of Versions, Round, Reply and Do is set.
 type Order struct {
+	// Versions are those of the rows when the parent has prepared the next round. The worker says
+	// when it sees them, and only then is the round's signal sent.
+	Versions Versions `json:"versions,omitempty"`
+
 	// Round is the signal for that round. Sent is the parent's clock in nanoseconds since 1970:
 	// both processes are on one host, and a caller's latency counts from when the signal was sent.
 	Round int   `json:"round,omitempty"`
@@ -11,6 +17,20 @@ type Order struct {
 	Reply int `json:"reply,omitempty"`
 
 	Do Command `json:"do,omitempty"`
+}
+
+// Versions are the versions of rows, by account.
+type Versions map[string]uint64
+
+// Behind returns an error that names a row which is at an earlier version than wanted, if there is
+// one.
+func (v Versions) Behind(want Versions) error {
+	for account, version := range want {
+		if v[account] < version {
+			return fmt.Errorf("the row of %s is at version %d, not yet at %d", account, v[account], version)
+		}
+	}
+	return nil
 }
 
 // Command is a stage of the end of the chaos.
@@ -26,6 +46,7 @@ const (
 // Message is a line that a worker sends. One of the fields is set.
 type Message struct {
 	Ready    int       `json:"ready,omitempty"` // The worker is ready for that round.
+	Seen     bool      `json:"seen,omitempty"`  // The worker sees the rows at the order's Versions.
 	Result   *Result   `json:"result,omitempty"`
 	Record   *Record   `json:"record,omitempty"`
 	Question *Question `json:"question,omitempty"`

@@ -20,10 +20,7 @@ func (w *worker) lifetimes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := w.link.send(wire.Message{Ready: 1}); err != nil {
-		return err
-	}
-	if _, err := w.link.order(ctx); err != nil {
+	if _, err := w.awaitSignal(ctx, 1); err != nil {
 		return err
 	}
 	calls, cancel := context.WithTimeout(ctx, w.AskFor+w.CallLimit())

@@ -39,10 +39,7 @@ func (w *worker) round(ctx context.Context, round int) error {
 	defer cancel()
 	parked.Wait()
 
-	if err := w.link.send(wire.Message{Ready: round}); err != nil {
-		return err
-	}
-	signal, err := w.link.order(ctx)
+	signal, err := w.awaitSignal(ctx, round)
 	if err != nil {
 		return err
 	}
@@ -63,6 +60,25 @@ func (w *worker) round(ctx context.Context, round int) error {
 		r.Callers = outcomes
 	}
 	return w.link.send(wire.Message{Result: r})
+}
+
+// awaitSignal is ready for a round, sees the rows as the parent has prepared them, and returns the
+// round's signal.
+func (w *worker) awaitSignal(ctx context.Context, round int) (wire.Order, error) {
+	if err := w.link.send(wire.Message{Ready: round}); err != nil {
+		return wire.Order{}, err
+	}
+	prepared, err := w.link.order(ctx)
+	if err == nil {
+		err = w.awaitVersions(ctx, prepared.Versions)
+	}
+	if err == nil {
+		err = w.link.send(wire.Message{Seen: true})
+	}
+	if err != nil {
+		return wire.Order{}, err
+	}
+	return w.link.order(ctx)
 }
 
 // askOnceOrMore is one caller. In a storm with faults the caller asks until it has a token, or
