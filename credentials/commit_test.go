@@ -188,7 +188,7 @@ func TestSuperseded(t *testing.T) {
 						w.presented(1)
 					case "delete":
 						a.fails(credentials.ErrNotFound)
-						a.within(time.Second + 2*soon)
+						a.within(time.Second + aConfirmation + soon)
 						w.presented(1)
 					default: // the new refresh token was exchanged
 						a.is("access-alice-1")

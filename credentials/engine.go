@@ -27,6 +27,7 @@ type engine struct {
 	poller   poller
 	reads    joint
 	claims   joint
+	confirms joint // claims that show whether a plain read is up to date
 	lost     lostClaims
 
 	background semaphore // of maxBackgroundCalls
@@ -47,7 +48,7 @@ func newEngine(store Store, services ServiceFinder, o Options) *engine {
 	e.events = newEvents(&e.opts, e.log)
 	e.health = newHealth(e.clock, &e.opts, e.events)
 	e.store = &boundedStore{store: store, timeout: o.StoreTimeout, health: e.health, events: e.events, log: o.Logger}
-	e.reads, e.claims = newJoint(e.clock), newJoint(e.clock)
+	e.reads, e.claims, e.confirms = newJoint(e.clock), newJoint(e.clock), newJoint(e.clock)
 	e.background = make(semaphore, maxBackgroundCalls)
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.open, e.shut = context.WithCancel(e.ctx)

@@ -103,21 +103,27 @@ func (x *exchange) run(ctx context.Context) (r result) {
 // presented.
 func (x *exchange) letHolderSave(ctx context.Context) result {
 	c, ends := x.claimed, x.now().add(x.opts.grace())
-	for ended := false; !ended; { // a node that is behind may say that the row has moved
-		w := x.poller.watch(c, watched{c.answered, c.answered})
-		moved, err := w.wait(x.until(ends), nil)
-		x.poller.leave(w)
-		if err != nil {
-			return x.giveUp(ctx, err)
+	w := x.poller.watch(c, watched{c.answered, c.answered})
+	moved, err := w.wait(x.until(ends), nil)
+	x.poller.leave(w)
+	switch {
+	case err == nil && moved && w.now > c.Version:
+		return x.stepBack(ctx)
+	case err == nil: // a server that is behind may have ended the watch
+		err = x.wait(ctx, x.until(ends), nil)
+	}
+	if err != nil {
+		return x.giveUp(ctx, err)
+	}
+	now, err := x.store.Claim(ctx, c.Key, Claim{ID: c.Lease.ID, Holder: x.opts.Holder, Lease: c.Lease.EndsIn})
+	switch {
+	case err == nil && (now.Row != c.Row || now.Version != c.Version):
+		if now.Lease.ID == c.Lease.ID { // the claim was made anew, as nothing stood in its way
+			x.claimed.Credential = now
 		}
-		ended = !moved
-		now, err := x.store.Get(ctx, c.Key)
-		switch {
-		case err == nil && (now.Row != c.Row || now.Version != c.Version):
-			return x.stepBack(ctx)
-		case err != nil || !x.health.answeredSince(c.answered):
-			return x.giveUp(ctx, cmp.Or(err, x.health.why()))
-		}
+		return x.stepBack(ctx)
+	case err != nil || !x.health.answeredSince(c.answered):
+		return x.giveUp(ctx, cmp.Or(err, x.health.why()))
 	}
 	return result{}
 }

@@ -293,27 +293,38 @@ func TestInvalidateByTextAlone(t *testing.T) {
 	})
 }
 
-// The row that is read has the token before the one that was turned down. A node of the store that
-// is behind has the time to catch up; what a fail-over has forgotten keeps nobody for long.
+// The row that is read has the token before the one that was turned down. A claim shows whether a
+// server is behind; what a fail-over has forgotten keeps nobody for long.
 func TestInvalidateOfATokenThatTheStoreHasNotYet(t *testing.T) {
-	for name, behind := range map[string]int{"once": 1, "for ever": 1000} {
+	for name, test := range map[string]struct {
+		behind    int // answers
+		forgotten bool
+		want      string
+	}{
+		"once":               {behind: 1, want: "access-alice-1"},
+		"for ever":           {behind: 1000, want: "access-alice-1"},
+		"after a fail-over":  {behind: 1000, forgotten: true, want: "put-alice"},
+		"for a claim's time": {behind: 1, forgotten: true, want: "access-alice-1"},
+	} {
 		inWorldOf(t, name, func(w *world) {
 			w.anHour(alice)
 			before := w.row(alice)
 			w.put(alice, credentials.Grant{AccessToken: secret("newer"), RefreshToken: secret("seed"), Lifetime: time.Hour})
 			p := w.start("P")
 			turnedDown := p.mustGet(alice)
-			p.store.After(testkit.Get, testkit.Times(behind, func(_ context.Context, call *testkit.Call) error {
+			p.store.After(testkit.Get, testkit.Times(test.behind, func(_ context.Context, call *testkit.Call) error {
 				call.Credential = before
 				return nil
 			}))
+			if test.forgotten {
+				p.store.After(testkit.ClaimAll, testkit.Times(test.behind, func(_ context.Context, call *testkit.Call) error {
+					call.Found[0].Credential = before
+					return nil
+				}))
+			}
 			reads := p.store.Count(testkit.Get)
 			a := p.report(alice, turnedDown)
-			if behind == 1 {
-				a.is("access-alice-1")
-			} else {
-				a.is("put-alice")
-			}
+			a.is(test.want)
 			a.within(time.Second + w.provider.latency)
 			if reads = p.store.Count(testkit.Get) - reads; reads > 20 {
 				w.Errorf("%d reads", reads)

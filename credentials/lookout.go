@@ -169,7 +169,8 @@ func (l *lookout) readAgain(moved []sighting) error {
 			a.slot.looked(l.now())
 			continue
 		case errors.Is(found[i].Err, ErrNotFound):
-			a.slot.held.CompareAndSwap(a.held, nil) // it was deleted
+			a.slot.lookBy.Store(0) // the next caller's refresh has a claim confirm it
+			continue
 		case found[i].Err == nil:
 			c := when
 			c.Credential = found[i].Credential

@@ -16,7 +16,7 @@ import (
 var order = strings.Fields(`
 	doc key secret token errors credential claim status store revival change disconnect service
 	observer stats options clock backoff refusals semaphore boundedlog events health boundedstore joint poller lostclaims engine recovery together
-	snapshot present exchange takeover slot refresh lookout source cache manager
+	known snapshot present exchange takeover slot claimant refresh lookout source cache manager
 	limiter breaker backlog worker pass keeper round`)
 
 // exported maps a file to how many identifiers it exports, for callers or for authors of stores.

@@ -30,6 +30,7 @@ type watch struct {
 	key          Key
 	row, version uint64
 	moved        chan struct{} // closed when the version is no longer that, or the row is gone
+	now          uint64        // the version that was seen then; zero: the row was gone
 	watched      watched       // guarded by poller.mu: how the row was looked at
 
 	began    moment        // when it was claimed
@@ -200,7 +201,7 @@ func (p *poller) look() {
 			w.watched.answer(now, p.grace)
 			w.next = w.after(now)
 		default:
-			w.watched.answer(now, p.grace)
+			w.now = version
 			close(w.moved)
 			delete(p.watches, w)
 		}

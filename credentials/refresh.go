@@ -3,7 +3,6 @@ package credentials
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
@@ -15,8 +14,7 @@ import (
 // error that callers should not wait any longer for, and go on under a new one, which later callers
 // join.
 type refresh struct {
-	*engine
-	slot        *slot
+	claimant
 	call        *call
 	invalidated Token         // the token that was turned down, if that is why it was begun
 	life        time.Duration // callers ask for a token that lives so long; that one does not. 0: see invalidated
@@ -32,7 +30,6 @@ type refresh struct {
 	awaited    string   // the holder whose exchange callers wait for; "": of none yet
 	vain       int      // exchanges in a row that brought nothing that could be used
 	ensured    bool     // that there is a row
-	locked     int      // claims together with others that found the row locked
 }
 
 // maxVain is how many exchanges in a row may bring nothing: those that were released as their claim
@@ -41,7 +38,7 @@ const maxVain = 2
 
 func newRefresh(s *slot, c *call) *refresh {
 	return &refresh{
-		engine: s.engine, slot: s, call: c, invalidated: c.invalidated,
+		claimant: claimant{engine: s.engine, slot: s}, call: c, invalidated: c.invalidated,
 		foreign: takeover{engine: s.engine}, claimDelay: mathrand.Float64(),
 	}
 }
@@ -101,23 +98,24 @@ func (r *refresh) tellWait(c *call) {
 // which may send it back to reading. A token returned together with an error is still valid.
 func (r *refresh) renew(ctx context.Context) (Token, error) {
 	r.waitAnew()
-	var known reading // as the row was when it was last read
+	var last reading // as the row was when it was last read
 	for {
 		c, err := r.get(ctx)
-		switch {
-		case errors.Is(err, ErrNotFound):
-			if err := r.ensure(ctx, err); err != nil {
-				return Token{}, err
+		token := Token{}
+		switch missing := errors.Is(err, ErrNotFound); {
+		case err != nil && !missing:
+			return r.stillGood(last), err
+		case missing:
+			token, err = r.ensure(ctx, err)
+		case r.slot.known.isBehind(c.Row, c.Version):
+			token, err = r.confirm(ctx, last)
+		default:
+			r.slot.see(c)
+			r.slot.known.learn(c.Row, c.Version)
+			if token, err = r.catchUp(ctx, c); err == nil {
+				last = c
+				token, err = r.advance(ctx, c)
 			}
-			continue
-		case err != nil:
-			return r.stillGood(known), err
-		}
-		r.slot.see(c)
-		token, err := Token{}, r.catchUp(c)
-		if err == nil {
-			known = c
-			token, err = r.advance(ctx, c)
 		}
 		if !errors.Is(err, errLookAgain) {
 			return token, err
@@ -127,18 +125,19 @@ func (r *refresh) renew(ctx context.Context) (Token, error) {
 
 // ensure makes a row for a service that needs no grant. Otherwise it returns missing, or why the
 // row is missing.
-func (r *refresh) ensure(ctx context.Context, missing error) error {
+func (r *refresh) ensure(ctx context.Context, missing error) (Token, error) {
 	if err := r.findService(ctx); err != nil {
-		return err
+		return Token{}, err
 	}
 	if !r.service.ClientCredentials || r.ensured {
-		return missing
+		return r.refuse(ctx, reading{}, Token{}, missing)
 	}
 	r.ensured = true
 	if err := r.store.Ensure(ctx, r.slot.key, Grant{}); err != nil {
-		return r.about(err)
+		return Token{}, r.about(err)
 	}
-	return nil
+	r.slot.known = known{}
+	return Token{}, errLookAgain
 }
 
 // waitAnew has the patience with other holders begin: a chain of them that die one after the other
@@ -149,23 +148,19 @@ func (r *refresh) waitAnew() { r.patience = r.now().add(2 * r.opts.Lease) }
 // have.
 func (r *refresh) advance(ctx context.Context, c reading) (Token, error) {
 	if c.Disabled.By != "" {
-		return Token{}, c.disabled()
+		return r.refuse(ctx, c, Token{}, c.disabled())
 	}
 	r.resolve(c)
 	if c.Failure.Class == ClassDead && r.turnedDown(c) && r.life == 0 {
 		r.slot.bury(c.TokenID())
 	}
 	if r.slot.isBuried(c) {
-		return Token{}, c.refreshError(c.Failure.By, nil)
+		return r.refuse(ctx, c, Token{}, c.refreshError(c.Failure.By, nil))
 	}
 	if c.Lease.Live() && r.lost.adopt(c.Credential) {
 		// The lease is the reply to a claim of this process that was lost.
 		c.Credential = c.FoundAgain()
-		if err := r.findService(ctx); err != nil {
-			_ = r.release(ctx, c.Credential)
-			return r.stillGood(c), err
-		}
-		return r.exchange(ctx, c)
+		return r.holds(ctx, c)
 	}
 	if r.slot.ended(c) {
 		// The store's clock was set back, and by that clock the token is good: it is renewed as one
@@ -188,8 +183,7 @@ func (r *refresh) advance(ctx context.Context, c reading) (Token, error) {
 		}
 		return Token{}, errLookAgain // it expired on the way
 	case StateLeased:
-		err := r.awaitHolder(c)
-		return r.stillGood(c), err
+		return r.awaitHolder(ctx, c)
 	case StateClaimable:
 		if usable != nil {
 			if err := r.awaitTurn(c); err != nil {
@@ -197,10 +191,11 @@ func (r *refresh) advance(ctx context.Context, c reading) (Token, error) {
 			}
 		}
 	case StateDead, StateBackingOff:
-		return r.stillGood(c), c.refreshError(c.Failure.By, nil)
+		return r.refuse(ctx, c, r.stillGood(c), c.refreshError(c.Failure.By, nil))
 	}
 	if r.life > 0 && r.turnedDown(c) && c.lifetime() < r.life {
-		return r.stillGood(c), r.about(fmt.Errorf("%w: asked for %v of %v", ErrShortLived, r.life, c.lifetime()))
+		return r.refuse(ctx, c, r.stillGood(c),
+			r.about(fmt.Errorf("%w: asked for %v of %v", ErrShortLived, r.life, c.lifetime())))
 	}
 	if err := r.findService(ctx); err != nil {
 		return r.stillGood(c), err
@@ -212,30 +207,28 @@ func (r *refresh) advance(ctx context.Context, c reading) (Token, error) {
 	return r.exchange(ctx, claimed)
 }
 
-// catchUp returns errLookAgain where c is older than the token that was turned down, after a while
-// in which a node of the store that is behind may catch up. A row that stays as old has lost the
-// token in a fail-over.
-func (r *refresh) catchUp(c reading) error {
+// catchUp returns errLookAgain where c is older than the token that was turned down, after a claim
+// has looked at the row and after a while in which the server that the claim reached may catch up.
+// A row that stays as old has lost the token in a fail-over.
+func (r *refresh) catchUp(ctx context.Context, c reading) (Token, error) {
 	if !(Token{id: c.TokenID()}).olderThan(r.invalidated) {
-		return nil
+		return Token{}, nil
 	}
 	if r.caughtUp == 0 {
 		r.caughtUp = r.now().add(maxLookInterval)
+		return r.confirm(ctx, c)
 	}
 	left := r.until(r.caughtUp)
 	if left <= 0 {
-		return nil
+		return Token{}, nil
 	}
 	w := r.poller.watch(c, watched{c.answered, c.answered})
 	defer r.poller.leave(w)
 	if _, err := w.wait(left, nil); err != nil {
-		return r.about(err)
+		return Token{}, r.about(err)
 	}
-	return errLookAgain
+	return Token{}, errLookAgain
 }
-
-// maxLookInterval is the longest a waiting refresh goes without a look at the lease and the store.
-const maxLookInterval = time.Second
 
 // awaitTurn waits until it is this process's turn to claim a credential that is due while its token
 // is still good, so that processes do not all claim at the same moment: some time within the first
@@ -256,68 +249,91 @@ func (r *refresh) awaitTurn(c reading) error {
 	case err != nil:
 		return r.about(err)
 	case moved:
+		r.learn(c, w)
 		return errLookAgain
 	}
 	return nil
 }
 
 // awaitHolder waits until the row has moved on, or its lease may be taken over: then it returns
-// errLookAgain. It holds nothing.
-func (r *refresh) awaitHolder(c reading) error {
+// errLookAgain. It holds nothing. When the exchange should have ended and nothing shows that, a
+// claim looks at the row now and then, since those who are asked may be behind.
+func (r *refresh) awaitHolder(ctx context.Context, c reading) (Token, error) {
 	// A jitter, so that processes that waited for a dead holder do not all claim at the same
 	// moment.
 	jitter := mathrand.N(50 * time.Millisecond)
 	r.awaited = cmp.Or(r.awaited, c.Lease.Holder)
 	w := r.poller.watch(c, r.foreign.watched)
 	defer r.poller.leave(w)
+	overdue := max(w.expected.add(maxLookInterval), r.slot.known.until)
 	for {
 		r.foreign.watched = w.seen()
 		from := r.foreign.from().add(jitter)
 		now, away := r.now(), r.health.awayFor(r.opts.StoreTimeout)
 		switch {
 		case now >= from:
-			return errLookAgain
+			return Token{}, errLookAgain
 		case away != nil:
-			return fmt.Errorf("token of %s, which %s renews: %w", r.slot.key, c.Lease.Holder, away)
+			return r.stillGood(c), fmt.Errorf("token of %s, which %s renews: %w", r.slot.key, c.Lease.Holder, away)
 		case now >= r.patience:
-			return &RefreshError{
+			return r.stillGood(c), &RefreshError{
 				Key: r.slot.key, Class: ClassUnknown, By: c.Lease.Holder, RetryAt: r.wall(from),
 				Reason: "one exchange after the other was begun and not ended; gave up waiting",
 			}
+		case now >= overdue:
+			if token, err := r.confirm(ctx, c); !errors.Is(err, ErrUnavailable) {
+				return token, err
+			}
+			overdue = r.now().add(maxLookInterval)
 		}
-		moved, err := w.wait(min(from.sub(now), r.patience.sub(now), maxLookInterval), nil)
+		next := min(from, r.patience, overdue)
+		moved, err := w.wait(min(r.until(next), maxLookInterval), nil)
 		switch {
 		case err != nil:
-			return r.about(err)
+			return r.stillGood(c), r.about(err)
 		case moved:
 			r.foreign.watched = w.seen()
-			return errLookAgain
+			r.learn(c, w)
+			return Token{}, errLookAgain
 		}
 	}
 }
 
-// get reads the row.
-func (r *refresh) get(ctx context.Context) (reading, error) {
-	c, err := r.reads.do(ctx, r.slot.key, r.getAll)
-	return c, r.storeError(c.Credential, err)
+// refuse gives callers an error that the row calls for, with a token that is still good, if a claim
+// has confirmed the row. Nobody needs that where callers are served all the same.
+func (r *refresh) refuse(ctx context.Context, c reading, good Token, why error) (Token, error) {
+	served := r.invalidated.Value.IsZero() && !good.Value.IsZero()
+	if served || r.isClosing() || r.confirmed(c) {
+		return good, why
+	}
+	return r.confirm(ctx, c)
 }
 
-// about returns err with the credential that it is about.
-func (r *refresh) about(err error) error { return fmt.Errorf("token of %s: %w", r.slot.key, err) }
-
-// storeError says which credential it was about, and that the store answered for that one.
-func (r *refresh) storeError(c Credential, err error) error {
-	key := r.slot.key
-	switch {
-	case errors.Is(err, ErrNotFound):
-		r.slot.held.Store(nil) // it was deleted
-		return fmt.Errorf("token of %s: %w; put its grant first", key, err)
-	case err != nil:
-		return r.about(err)
-	case c.Key != key:
-		return fmt.Errorf("token of %s: the store answered with the credential of %s", key, c.Key)
+// confirm has a claim look at the row under its lock, for a read may be answered by a server that
+// is behind; c is the row as it was read. The claim is made where the row can be claimed after all.
+// There is one such look in maxLookInterval, unless something newer was read since.
+func (r *refresh) confirm(ctx context.Context, c reading) (Token, error) {
+	if err := r.wait(ctx, r.until(r.slot.known.until), nil); err != nil {
+		return r.stillGood(c), r.about(err)
 	}
-	return nil
+	claimed, err := r.claimTogether(ctx, &r.confirms, r.confirmAll)
+	if err != nil {
+		return r.stillGood(c), err
+	}
+	return r.holds(ctx, claimed)
+}
+
+// holds runs the exchange under the lease that c bears, which is this process's own and under which
+// nothing was presented. Nobody waits while the token is good.
+func (r *refresh) holds(ctx context.Context, c reading) (Token, error) {
+	if usable := r.usable(c); usable != nil {
+		r.settle(r.slot.offer(usable).token, nil, true)
+	}
+	if err := r.findService(ctx); err != nil {
+		_ = r.release(ctx, c.Credential)
+		return r.stillGood(c), err
+	}
+	return r.exchange(ctx, c)
 }
 
 // resolve finds out which token was turned down, where only its text is known.
@@ -382,57 +398,19 @@ func (r *refresh) claim(ctx context.Context, c reading, claim Claim) (reading, e
 	switch {
 	case r.isClosing():
 		return reading{}, r.about(ErrClosed)
-	case c.State(claim) == StateTooYoung:
+	case c.State(claim) == StateTooYoung && r.confirmed(c):
 		return reading{}, c.tooYoung(claim.MinTokenAge)
 	case claim.TakeOver != "" && !r.foreign.fresh():
 		return reading{}, errLookAgain
 	}
 	plain := Claim{MinTokenAge: claim.MinTokenAge}
-	if claim == plain && !c.awaitsHolder() && r.locked < maxLocked {
-		return r.claimTogether(ctx)
+	if claim == plain && !c.awaitsHolder() {
+		return r.claimTogether(ctx, &r.claims, r.claimAll)
 	}
-	claim.ID, claim.Holder, claim.Lease = rand.Text(), r.opts.Holder, r.opts.Lease
 	if claim.TakeOver != "" || claim.Unused != "" || c.awaitsHolder() {
 		claim.Lease += r.opts.grace() // for the holder to save: see exchange.letHolderSave
 	}
-	claimed, err := r.read(func() (Credential, error) {
-		return r.store.Claim(ctx, r.slot.key, claim)
-	})
-	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, errNotAsked) {
-		r.lose(ctx, lostClaim{id: claim.ID}, unusedLease, r.slot.key)
-	}
-	if err := r.storeError(claimed.Credential, err); err != nil {
-		return reading{}, err
-	}
-	switch {
-	case claimed.Lease.ID == claim.ID && claimed.Lease.Live():
-		return claimed, nil
-	case claimed.State(claim) == StateTooYoung:
-		return reading{}, claimed.tooYoung(claim.MinTokenAge)
-	}
-	return reading{}, errLookAgain
-}
-
-// maxLocked is how many claims together with others may find the row locked: by claims of other
-// processes, which take some milliseconds. The next one is made alone, and waits for the row.
-const maxLocked = 2
-
-// claimTogether takes the lease in one claim with others of the process that are made at the same
-// moment.
-func (r *refresh) claimTogether(ctx context.Context) (reading, error) {
-	claimed, err := r.claims.do(ctx, r.slot.key, r.claimAll)
-	switch {
-	case errors.Is(err, errLookAgain):
-		return reading{}, err
-	case errors.Is(err, ErrRowLocked):
-		r.locked++
-		pause := 5*time.Millisecond + mathrand.N(10*time.Millisecond)
-		if err := r.wait(ctx, pause, nil); err != nil {
-			return reading{}, r.about(err)
-		}
-		return reading{}, errLookAgain
-	}
-	return claimed, r.storeError(claimed.Credential, err)
+	return r.claimAlone(ctx, claim)
 }
 
 // exchange runs the exchange under the lease that c bears, which is this refresh's own.

@@ -154,7 +154,7 @@ func TestBadCalls(t *testing.T) {
 			{"bad key", credentials.Key{Service: "git hub"}, credentials.ErrInvalidKey, `"git hub"`, 0},
 			{"no key", credentials.Key{}, credentials.ErrInvalidKey, "empty", 0},
 			{"unknown service", credentials.Key{Service: " GitLab "}, credentials.ErrUnknownService, `"gitlab"; registered are: github, xero`, 1},
-			{"no row", alice, credentials.ErrNotFound, "github/alice", 1},
+			{"no row", alice, credentials.ErrNotFound, "github/alice", 2},
 		} {
 			before := p.store.Count()
 			for _, a := range []*answer{p.ask(test.key), p.report(test.key, token)} {

@@ -21,6 +21,7 @@ type slot struct {
 	enrolled atomic.Bool  // with the lookout, which looks before lookBy
 	usedAt   moment       // guarded by lookout.mu: when used was seen last
 	looks    int          // of the lookout
+	known    known        // of the row; the refresh behind the call alone reads and writes it
 
 	mu       sync.Mutex
 	call     *call   // guarded by mu; nil: none. Only the refresh behind it changes or clears it.

@@ -23,11 +23,24 @@ func (e *engine) getAll(ctx context.Context, keys []Key) ([]Found, error) {
 }
 
 // claimAll makes one claim on credentials that are due or have expired. Those that it does not get
-// have errLookAgain, or ErrRowLocked where another transaction is at work on the row: a claim on
-// one credential alone waits for its row, and no other does.
+// have errLookAgain beside the credential as it stands under its lock, or ErrRowLocked where
+// another transaction is at work on the row: a claim on one credential alone waits for its row, and
+// no other does.
 func (e *engine) claimAll(ctx context.Context, keys []Key) ([]Found, error) {
+	return e.claimEach(ctx, keys, e.tryClaims)
+}
+
+// confirmAll is claimAll for credentials of which a plain read says that there is nothing to claim:
+// the claim shows whether that is so, and is made where it is not. It waits for no row.
+func (e *engine) confirmAll(ctx context.Context, keys []Key) ([]Found, error) {
+	return e.claimEach(ctx, keys, e.store.ClaimAll)
+}
+
+func (e *engine) claimEach(
+	ctx context.Context, keys []Key, try func(context.Context, []Key, Claim) ([]Found, error),
+) ([]Found, error) {
 	claim := Claim{ID: rand.Text(), Holder: e.opts.Holder, Lease: e.opts.Lease}
-	found, err := e.tryClaims(ctx, keys, claim)
+	found, err := try(ctx, keys, claim)
 	if err != nil {
 		if !errors.Is(err, errNotAsked) {
 			e.recoverClaim(ctx, lostClaim{id: claim.ID}, unusedLease, func(ctx context.Context) ([]Credential, error) {

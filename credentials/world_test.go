@@ -26,6 +26,9 @@ const (
 	// aLook is how long callers wait for a look at most while their token is good.
 	aLook = 250 * time.Millisecond
 
+	// aConfirmation is how long a look at the row under its lock waits after the one before.
+	aConfirmation = time.Second
+
 	// aBatch is how long a read waits for another one that hangs.
 	aBatch = 20 * time.Millisecond
 )

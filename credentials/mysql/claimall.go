@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jmoiron/sqlx"
 
@@ -11,7 +12,9 @@ import (
 
 // ClaimAll implements [credentials.Store]: for every 500 keys one short transaction, which locks
 // the rows that nobody has locked, decides each, and writes all the leases in one statement. Only
-// where a row was not to be had, a SELECT tells a locked one from one that is not there.
+// where a row was not to be had, a SELECT tells a locked one from one that is not there; being part
+// of the transaction, it too reaches the server that takes the writes, whatever a proxy does with
+// reads.
 func (s *Store) ClaimAll(
 	ctx context.Context, keys []credentials.Key, claim credentials.Claim,
 ) ([]credentials.Found, error) {
@@ -21,23 +24,10 @@ func (s *Store) ClaimAll(
 	claim = claim.Shared()
 	return allKeys("claim", keys, func(some []credentials.Key, answer answerFunc) error {
 		found, err := s.claimAll(ctx, some, claim)
-		if err != nil {
-			return err
+		for key, one := range found {
+			answer(key, one)
 		}
-		var passedOver []credentials.Key
-		for _, key := range some {
-			if one, ok := found[key]; ok {
-				answer(key, one)
-			} else {
-				passedOver = append(passedOver, key)
-			}
-		}
-		if len(passedOver) == 0 {
-			return nil
-		}
-		return s.getAll(ctx, passedOver, func(key credentials.Key, one credentials.Found) {
-			answer(key, unclaimed(key, one, claim))
-		})
+		return err
 	})
 }
 
@@ -58,8 +48,7 @@ func unclaimed(key credentials.Key, one credentials.Found, claim credentials.Cla
 	}
 }
 
-// claimAll claims in one transaction. It returns what it found, which is all but the rows that were
-// locked or are not there.
+// claimAll claims in one transaction. It returns what it found: the rows that are there.
 func (s *Store) claimAll(
 	ctx context.Context, keys []credentials.Key, claim credentials.Claim,
 ) (found map[credentials.Key]credentials.Found, err error) {
@@ -97,6 +86,9 @@ func (s *Store) claimKeys(
 		}
 		found[c.Key] = credentials.Found{Credential: c}
 	})
+	if err == nil && len(found) < len(keys) {
+		err = s.passedOver(ctx, conn, keys, claim, found)
+	}
 	if err != nil || len(claimable) == 0 {
 		return found, err
 	}
@@ -111,4 +103,23 @@ func (s *Store) claimKeys(
 		found[c.Key] = credentials.Found{Credential: c}
 	}
 	return found, err
+}
+
+// passedOver reads the rows that were not found as nobody's, within the transaction.
+func (s *Store) passedOver(
+	ctx context.Context, conn *sqlx.Conn, keys []credentials.Key, claim credentials.Claim,
+	found map[credentials.Key]credentials.Found,
+) error {
+	rest := slices.DeleteFunc(slices.Clone(keys), func(key credentials.Key) bool {
+		_, ok := found[key]
+		return ok
+	})
+	condition, values := byKeys(rest)
+	return each(ctx, conn, s.sql.selectAll.text+condition, values, func(r row) {
+		c, err := s.credential(r)
+		if err != nil {
+			err = fmt.Errorf("read %s: %w", c.Key, err)
+		}
+		found[c.Key] = unclaimed(c.Key, credentials.Found{Credential: c, Err: err}, claim)
+	})
 }

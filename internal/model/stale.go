@@ -56,11 +56,7 @@ func (w *world) readBehind(ctx context.Context, a *account, by time.Duration) (c
 	a.staleAt = time.Now()
 	c, there := a.behind(by)
 	if !there {
-		a.absent = time.Now() // as far as processes know
 		return credentials.Credential{}, fmt.Errorf("%w: %s", credentials.ErrNotFound, a.key)
-	}
-	if c.Failure.Class == credentials.ClassDead {
-		a.dead = time.Now()
 	}
 	return c, nil
 }
