@@ -84,6 +84,15 @@ func (r *claimant) claimTogether(ctx context.Context, others *joint, claim callA
 	return r.decided(c, err)
 }
 
+// look has a claim look at the row under its lock, for a read may be answered by a server that is
+// behind. There is one such look in maxLookInterval, unless something newer was read since.
+func (r *claimant) look(ctx context.Context) (reading, error) {
+	if err := r.wait(ctx, r.until(r.slot.known.until), nil); err != nil {
+		return reading{}, r.about(err)
+	}
+	return r.claimTogether(ctx, &r.confirms, r.confirmAll)
+}
+
 // decided notes the row as a claim has found it under its lock. errLookAgain: the claim was not
 // made, and the refresh goes on with that row.
 func (r *claimant) decided(c reading, err error) (reading, error) {

@@ -281,8 +281,12 @@ func (r *refresh) awaitHolder(ctx context.Context, c reading) (Token, error) {
 				Reason: "one exchange after the other was begun and not ended; gave up waiting",
 			}
 		case now >= overdue:
-			if token, err := r.confirm(ctx, c); !errors.Is(err, ErrUnavailable) {
-				return token, err
+			claimed, err := r.look(ctx)
+			switch {
+			case err == nil:
+				return r.holds(ctx, claimed)
+			case !errors.Is(err, ErrUnavailable):
+				return r.stillGood(c), err
 			}
 			overdue = r.now().add(maxLookInterval)
 		}
@@ -309,14 +313,10 @@ func (r *refresh) refuse(ctx context.Context, c reading, good Token, why error) 
 	return r.confirm(ctx, c)
 }
 
-// confirm has a claim look at the row under its lock, for a read may be answered by a server that
-// is behind; c is the row as it was read. The claim is made where the row can be claimed after all.
-// There is one such look in maxLookInterval, unless something newer was read since.
+// confirm looks at the row under its lock, which was read as c. Where the row can be claimed after
+// all, that is the claim.
 func (r *refresh) confirm(ctx context.Context, c reading) (Token, error) {
-	if err := r.wait(ctx, r.until(r.slot.known.until), nil); err != nil {
-		return r.stillGood(c), r.about(err)
-	}
-	claimed, err := r.claimTogether(ctx, &r.confirms, r.confirmAll)
+	claimed, err := r.look(ctx)
 	if err != nil {
 		return r.stillGood(c), err
 	}

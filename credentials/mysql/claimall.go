@@ -86,26 +86,31 @@ func (s *Store) claimKeys(
 		}
 		found[c.Key] = credentials.Found{Credential: c}
 	})
-	if err == nil && len(found) < len(keys) {
-		err = s.passedOver(ctx, conn, keys, claim, found)
-	}
-	if err != nil || len(claimable) == 0 {
-		return found, err
-	}
-	if err := s.checkClock(ctx, conn, late); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	claimed, err := s.claim(ctx, conn, claim, claimable)
-	for _, c := range claimable { // what another claim has changed first is found as committed
-		delete(found, c.Key)
+	if len(claimable) > 0 {
+		if err := s.checkClock(ctx, conn, late); err != nil {
+			return nil, err
+		}
+		claimed, err := s.claim(ctx, conn, claim, claimable)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range claimable { // what another claim has changed first is found as committed
+			delete(found, c.Key)
+		}
+		for _, c := range claimed {
+			found[c.Key] = credentials.Found{Credential: c}
+		}
 	}
-	for _, c := range claimed {
-		found[c.Key] = credentials.Found{Credential: c}
+	if len(found) < len(keys) {
+		err = s.passedOver(ctx, conn, keys, claim, found)
 	}
 	return found, err
 }
 
-// passedOver reads the rows that were not found as nobody's, within the transaction.
+// passedOver reads the rows that were not found, or not as they are committed by now.
 func (s *Store) passedOver(
 	ctx context.Context, conn *sqlx.Conn, keys []credentials.Key, claim credentials.Claim,
 	found map[credentials.Key]credentials.Found,

@@ -111,6 +111,14 @@ func (x Cut) do(w *world) {
 	w.Cuts++
 }
 
+func (x Lag) do(w *world) {
+	p, _ := w.at(x.P, 0)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.lag, p.lags = x.By, time.Now().Add(x.For)
+	w.Lags++
+}
+
 func (x Fault) do(w *world) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

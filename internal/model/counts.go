@@ -10,6 +10,7 @@ type Counts struct {
 	CrowdedOutages int // those that began while several processes had
 	OutlastedSaves int // saves after the lease's end, which an outage had kept waiting, by the lease's own process
 	Cuts           int // outages of one process's way to the store
+	Lags           int // stretches in which a process read from a node that was behind
 	StaleReads     int // answers of a node that was behind
 	ClocksSet      int // times that the store's clock was set
 	Forced         int // exchanges of a token that was turned down

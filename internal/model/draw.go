@@ -24,6 +24,7 @@ var (
 	outages  = []time.Duration{
 		40 * time.Second, 90 * time.Second, 33 * time.Second, 28 * time.Second, 14 * time.Second, 4 * time.Second,
 	}
+	lags   = []time.Duration{12 * time.Second, time.Second, 100 * time.Millisecond, 40 * time.Second}
 	shifts = []time.Duration{time.Millisecond, 0, -2 * time.Millisecond, 60 * time.Millisecond, -300 * time.Millisecond, time.Second}
 
 	settings = []time.Duration{-time.Hour, time.Hour, -10 * time.Minute, 40 * time.Second, -40 * time.Second}
@@ -67,6 +68,7 @@ var kinds = func() (list []func(*rapid.T, Plan) Action) {
 			return Down{pick(t, outages), pick(t, outageKinds)}
 		}},
 		{1, func(t *rapid.T, p Plan) Action { return Cut{p.process(t), pick(t, outages), pick(t, outageKinds)} }},
+		{2, func(t *rapid.T, p Plan) Action { return Lag{p.process(t), pick(t, lags), pick(t, outages)} }},
 		{1, func(t *rapid.T, p Plan) Action { return Put{p.key(t), rapid.Bool().Draw(t, "token")} }},
 		{1, func(t *rapid.T, p Plan) Action { return Delete{p.key(t), rapid.Bool().Draw(t, "again")} }},
 		{1, func(t *rapid.T, p Plan) Action { return Revoke{p.key(t)} }},

@@ -132,7 +132,7 @@ func (p *process) meet(ctx context.Context, c *testkit.Call, a *account, v view)
 		return err
 	}
 	time.Sleep(wire)
-	var as how
+	as := how{behind: p.behind(c.Method)}
 	switch {
 	case fault.Is == Behind:
 		as.behind = fault.For

@@ -111,6 +111,13 @@ type (
 		As  Trouble // Refused, Silent, Frozen, LostReply or ReadOnly; empty: Refused
 	}
 
+	// Lag has the reads of process P answered by a node that is By behind, for that long: a replica
+	// behind a proxy that splits reads from writes.
+	Lag struct {
+		P       int
+		By, For time.Duration
+	}
+
 	// Cut has the store go away from process P alone.
 	Cut struct {
 		P   int

@@ -34,6 +34,8 @@ type process struct {
 	troubles map[*account]time.Time // when a call of its store about that last met trouble
 	provider map[*account]time.Time // when a call of its provider about that last met trouble
 	cut      outage                 // of its own way to the store
+	lag      time.Duration          // of the node that answers its reads
+	lags     time.Time              // until when it does
 	health   health
 	seen     map[string]sighting // by the lease's ID
 	unasked  map[*account]int    // exchanges in a row that no caller waited for

@@ -76,6 +76,7 @@ func (e *explorer) corners() {
 		"an outage longer than a lease, with several holders": e.total.CrowdedOutages,
 		"a save that an outage kept beyond its lease":         e.total.OutlastedSaves,
 		"a process that was cut off":                          e.total.Cuts,
+		"a process that reads from a node that is behind":     e.total.Lags,
 		"an answer of a node that was behind":                 e.total.StaleReads,
 		"a clock that was set":                                e.total.ClocksSet,
 		"an exchange of a token that was turned down":         e.total.Forced,

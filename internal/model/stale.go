@@ -45,6 +45,16 @@ func (a *account) behind(by time.Duration) (c credentials.Credential, there bool
 	return c, c.Row != 0
 }
 
+// behind returns by how much the node is behind that answers such a call of the process.
+func (p *process) behind(kind Op) time.Duration {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if (kind == Get || kind == GetAll || kind == Versions) && time.Now().Before(p.lags) {
+		return p.lag
+	}
+	return 0
+}
+
 // readBehind is a read that is answered by a node that is behind.
 func (w *world) readBehind(ctx context.Context, a *account, by time.Duration) (credentials.Credential, error) {
 	if err := ctx.Err(); err != nil {
