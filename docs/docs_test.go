@@ -99,3 +99,38 @@ func TestReadmeProgramIsTheExample(t *testing.T) {
 		t.Errorf("the example of package mysql does not have the README's program:\n%s", indented.String())
 	}
 }
+
+// Each metric, figure and line of the log in the table of alerts is one that there is.
+func TestAlertsNameWhatExists(t *testing.T) {
+	_, table, _ := strings.Cut(read(t, "operations.md"), "\n## Alerts\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var source strings.Builder
+	err := filepath.WalkDir("../credentials", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+			source.WriteString(read(t, path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Texts that go on in the next line of the source are joined.
+	text := regexp.MustCompile(`" \+\n\s*"`).ReplaceAllString(source.String(), "")
+	named := 0
+	for _, row := range regexp.MustCompile(`(?m)^\| ([^|]+) \|`).FindAllStringSubmatch(table, -1) {
+		for _, match := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			name := match[1]
+			switch kind, field, _ := strings.Cut(name, "."); kind {
+			case "Stats", "KeeperStats":
+				name = "\n\t" + field + " "
+			}
+			name = strings.TrimPrefix(name, "exchange ") // the outcome is appended
+			if named++; !strings.Contains(text, name) {
+				t.Errorf("operations.md has the signal %q, which does not exist", match[1])
+			}
+		}
+	}
+	if named < 30 {
+		t.Errorf("the table of alerts has %d signals only", named)
+	}
+}
