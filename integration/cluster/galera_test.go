@@ -21,6 +21,7 @@ func TestGaleraNodesAgree(t *testing.T) {
 	g := startGalera(t)
 	t.Run("Migrate", g.migrateAtOnce)
 	t.Run("Race", g.race)
+	t.Run("Batches", g.batches)
 	t.Run("Behind", g.behind)
 }
 
@@ -65,14 +66,31 @@ func (g *galera) migrateAtOnce(t *testing.T) {
 }
 
 func (g *galera) race(t *testing.T) {
+	g.conflicting(t, "race", func() { race(t, "Galera", 300, g.addrs()...) })
+}
+
+func (g *galera) batches(t *testing.T) {
+	var stores []*latchkey.Store
+	for range 2 {
+		for _, n := range g.nodes {
+			stores = append(stores, newStore(t, n.addr))
+		}
+	}
+	g.conflicting(t, "overlapping batches", func() { overlap(t, "Galera", stores...) })
+}
+
+// conflicting prints how many transactions lost to another node's meanwhile, and fails the test if
+// there was none, so that nothing was raced for.
+func (g *galera) conflicting(t *testing.T, name string, do func()) {
+	t.Helper()
 	atCommit, before := g.conflicts(t)
-	race(t, "Galera", 300, g.addrs()...)
+	do()
 	atCommitNow, beforeNow := g.conflicts(t)
 	atCommit, before = atCommitNow-atCommit, beforeNow-before
-	fmt.Printf("Galera, race: %d transactions lost certification and %d were aborted before; no caller saw one\n",
-		atCommit, before)
+	fmt.Printf("Galera, %s: %d transactions lost at their COMMIT and %d before it; no caller saw one\n",
+		name, atCommit, before)
 	if atCommit+before == 0 {
-		t.Error("no transaction lost to another, so that nothing was raced")
+		t.Errorf("%s: no transaction lost to another", name)
 	}
 }
 
@@ -99,19 +117,17 @@ func (g *galera) behind(t *testing.T) {
 		t.Errorf("Get on a node that is behind: got version %d, error %v; want one before %d",
 			got.Version, err, c.Version)
 	}
-	atCommit, aborted := g.conflicts(t)
-	done := make(chan error, 1)
-	go func() { done <- behindCalls["Claim"](t.Context(), stale, c) }()
-	eventually(t, "the claim is at its COMMIT", func() bool {
-		return second.ask(atWork+" AND info LIKE 'COMMIT%'") == "1"
-	}, second.log)
-	goOn()
-	if err := <-done; err != nil {
-		t.Errorf("Claim on a node that was behind, wsrep_sync_wait=0: %v", err)
-	}
-	if atCommitNow, abortedNow := g.conflicts(t); atCommitNow+abortedNow == atCommit+aborted {
-		t.Error("the claim met no conflict, so that the node was not behind")
-	}
+	g.conflicting(t, "claim on a node that is behind", func() {
+		done := make(chan error, 1)
+		go func() { done <- behindCalls["Claim"](t.Context(), stale, c) }()
+		eventually(t, "the claim is at its COMMIT", func() bool {
+			return second.ask(atWork+" AND info LIKE 'COMMIT%'") == "1"
+		}, second.log)
+		goOn()
+		if err := <-done; err != nil {
+			t.Errorf("Claim on a node that was behind, wsrep_sync_wait=0: %v", err)
+		}
+	})
 }
 
 // behindCalls are calls that need the claim c, which another node has written.

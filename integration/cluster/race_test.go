@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 	latchkey "github.com/latchkey-go/latchkey/credentials/mysql"
 	"github.com/latchkey-go/latchkey/internal/testkit/process"
 )
+
+// raced is the service of the credentials that are raced for.
+const raced = "race"
 
 // claimantWork is the work of a process of the role "claimant". Its orders are accounts, and it
 // claims the credential of each.
@@ -63,7 +67,7 @@ func claimOnce(store *latchkey.Store, account, holder string) claimantSays {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	claim := credentials.Claim{ID: rand.Text(), Holder: holder, Lease: time.Hour}
-	c, err := store.Claim(ctx, credentials.Key{Service: service, Account: account}, claim)
+	c, err := store.Claim(ctx, credentials.Key{Service: raced, Account: account}, claim)
 	if err != nil {
 		return claimantSays{Err: err.Error()}
 	}
@@ -76,7 +80,11 @@ func claimOnce(store *latchkey.Store, account, holder string) claimantSays {
 // the one before.
 func race(t *testing.T, engine string, rounds int, addrs ...string) {
 	t.Helper()
-	accounts := putForRace(t, rounds, addrs)
+	var stores []*latchkey.Store
+	for _, addr := range addrs {
+		stores = append(stores, newStore(t, addr))
+	}
+	accounts := putByTurns(t, raced, rounds, stores)
 	var claimants []*process.Process[claimantSays]
 	for i := range 2 * len(addrs) {
 		holder := fmt.Sprintf("claimant-%d", i+1)
@@ -117,21 +125,64 @@ func race(t *testing.T, engine string, rounds int, addrs ...string) {
 		engine, rounds, len(claimants), len(addrs), won)
 }
 
-// putForRace puts credentials without a token, and waits until every address has them.
-func putForRace(t *testing.T, n int, addrs []string) (accounts []string) {
+// overlap has keepers, one for each store, claim batches of the same due credentials at the same time,
+// and fails the test unless each credential is claimed once.
+func overlap(t *testing.T, engine string, stores ...*latchkey.Store) {
 	t.Helper()
-	stores := make([]*latchkey.Store, len(addrs))
-	for i, addr := range addrs {
-		stores[i] = newStore(t, addr)
+	const service, rows, limit = "overlap", 320, 16
+	putByTurns(t, service, rows, stores)
+	var mu sync.Mutex
+	claimed, whole := make(map[credentials.Key]int), 0
+	var keepers sync.WaitGroup
+	for i, store := range stores {
+		keepers.Go(func() {
+			for {
+				got, err := store.ClaimDue(t.Context(), credentials.Batch{
+					Claim:   credentials.Claim{ID: rand.Text(), Holder: fmt.Sprint("keeper ", i), Lease: time.Hour},
+					Service: service, Limit: limit,
+				})
+				if err != nil {
+					t.Errorf("ClaimDue: %v", err)
+				}
+				if len(got) == 0 {
+					return
+				}
+				mu.Lock()
+				for _, c := range got {
+					claimed[c.Key]++
+				}
+				if len(got) == limit {
+					whole++
+				}
+				mu.Unlock()
+			}
+		})
 	}
+	keepers.Wait()
+	if len(claimed) != rows {
+		t.Errorf("%d credentials were claimed, want %d", len(claimed), rows)
+	}
+	for key, n := range claimed {
+		if n != 1 {
+			t.Errorf("%v was claimed %d times", key, n)
+		}
+	}
+	fmt.Printf("%s, overlapping batches of %d keepers: %d claims on %d rows, %d batches were whole\n",
+		engine, len(stores), len(claimed), rows, whole)
+}
+
+// putByTurns puts credentials without a token, each by way of another store than the one before, and
+// waits until all stores have them.
+func putByTurns(t *testing.T, service string, n int, stores []*latchkey.Store) (accounts []string) {
+	t.Helper()
 	for i := range n {
-		account := fmt.Sprintf("race-%04d", i+1)
+		account := fmt.Sprintf("account-%04d", i+1)
 		accounts = append(accounts, account)
 		must(t, stores[i%len(stores)].Put(t.Context(), credentials.Key{Service: service, Account: account},
-			credentials.Grant{RefreshToken: credentials.NewSecret("rt-" + account)}))
+			credentials.Grant{RefreshToken: credentials.NewSecret(rand.Text())}))
 	}
 	for i, store := range stores {
-		eventually(t, addrs[i]+" has all that was put", func() bool {
+		eventually(t, fmt.Sprintf("store %d has all that was put", i+1), func() bool {
 			there := 0
 			for _, err := range store.List(t.Context(), latchkey.Filter{Service: service}) {
 				if err == nil {

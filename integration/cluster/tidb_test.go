@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -96,52 +95,12 @@ func TestTiDBStorms(t *testing.T) {
 // TestTiDBBatchesOverlap: TiDB ignores SKIP LOCKED, so that all batches have read the same rows.
 // Together they claim each row once, and a batch that lost some rows keeps the others.
 func TestTiDBBatchesOverlap(t *testing.T) {
-	const rows, batches, limit = 320, 8, 16
 	dsn := newTiDB(t)
-	seed := storeOn(t, dsn)
-	for i := range rows {
-		must(t, seed.Put(t.Context(), credentials.Key{Service: service, Account: fmt.Sprint("account ", i)},
-			credentials.Grant{RefreshToken: credentials.NewSecret(rand.Text())}))
+	var stores []*latchkey.Store
+	for range 8 {
+		stores = append(stores, storeOn(t, dsn))
 	}
-	var mu sync.Mutex
-	claimed, full := make(map[credentials.Key]int), 0
-	var keepers sync.WaitGroup
-	for k := range batches {
-		store := storeOn(t, dsn)
-		keepers.Go(func() {
-			for {
-				got, err := store.ClaimDue(t.Context(), credentials.Batch{
-					Claim:   credentials.Claim{ID: rand.Text(), Holder: fmt.Sprint("keeper ", k), Lease: time.Hour},
-					Service: service, Limit: limit,
-				})
-				if err != nil {
-					t.Errorf("ClaimDue: %v", err)
-				}
-				if len(got) == 0 {
-					return
-				}
-				mu.Lock()
-				for _, c := range got {
-					claimed[c.Key]++
-				}
-				if len(got) == limit {
-					full++
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	keepers.Wait()
-	if len(claimed) != rows {
-		t.Errorf("%d credentials were claimed, want %d", len(claimed), rows)
-	}
-	for key, n := range claimed {
-		if n != 1 {
-			t.Errorf("%v was claimed %d times", key, n)
-		}
-	}
-	fmt.Printf("TiDB, %d overlapping batches: %d claims on %d rows, %d batches were whole\n",
-		batches, len(claimed), rows, full)
+	overlap(t, "TiDB", stores...)
 }
 
 // TestTiDBChainsNothing: the words of a chained transaction are taken and begin none, which is why
