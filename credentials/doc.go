@@ -177,6 +177,8 @@
 //	                                                               others, and is saved
 //	put or delete during an       the row as it then is            the exchange's result is dropped
 //	exchange
+//	a reader is behind the        no error that was true only      a claim looks at the row under
+//	server that takes the writes  before the last write            its lock, once a second at most
 //	operator disables the         ErrDisabled, within Recheck      no exchange begins; one that is
 //	credential                                                     under way is stored
 //	tokens in the row do not      ErrSealed                        nothing is presented, and other

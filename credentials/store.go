@@ -30,7 +30,9 @@ var ErrNoClaim = errors.New("the claim has no ID")
 // Keys are normalized ([Key.Normalize]); ErrNotFound, ErrSuperseded, ErrUnavailable, ErrSchema,
 // ErrSealed and ErrOtherDeployment are wrapped.
 type Store interface {
-	// Get returns the credential as it is committed now, or ErrNotFound, and waits for no row lock.
+	// Get returns the credential as it is committed, or ErrNotFound, and waits for no row lock. The
+	// answer of Get, GetAll or Versions may come from a server that is behind, and that of a claim
+	// may not: no manager gives a caller an error that only a read has shown.
 	Get(ctx context.Context, key Key) (Credential, error)
 
 	// GetAll reads each of these credentials as Get does, at one moment or a few. The answer has
@@ -51,7 +53,7 @@ type Store interface {
 	// Claim takes a lease on the credential if its state for this claim, decided under the row's
 	// lock, is [Claimable], and returns the credential as it then is. The claim was made if and
 	// only if the credential's lease is live and its ID is claim.ID. Otherwise nothing was written,
-	// and the credential says why.
+	// and the credential says why, as it stands on the server that takes the writes.
 	//
 	// A lease that stands in the row, ended or not, is taken over only by a claim that is entitled
 	// to it, see [Claim]. A claim moves Version on by one and DueIn to the lease's end. If it takes

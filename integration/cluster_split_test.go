@@ -115,6 +115,7 @@ func TestReaderThatIsBehind(t *testing.T) {
 			h := holdBack(t, kind)
 			store, change := h.store, credentials.Change{Key: alice, By: "ann@host"}
 			var late credentials.Fence // of a holder that comes back
+			unlock := func() {}
 			for _, test := range []struct {
 				name         string
 				before, then func() error
@@ -129,6 +130,17 @@ func TestReaderThatIsBehind(t *testing.T) {
 					func() error {
 						return errors.Join(store.Delete(bounded(t), alice),
 							store.Put(bounded(t), alice, renewal("new").Grant))
+					},
+				},
+				{
+					"put, and locked by another program", func() error { return nil },
+					func() error {
+						must(t, store.Put(bounded(t), alice, renewal("new").Grant))
+						tx, err := h.primary.open(t, pairDatabase, interpolated).BeginTx(t.Context(), nil)
+						must(t, err)
+						unlock = func() { must(t, tx.Rollback()) }
+						_, err = tx.ExecContext(bounded(t), "UPDATE credentials SET created_at = UTC_TIMESTAMP(6)")
+						return err
 					},
 				},
 				{
@@ -176,6 +188,8 @@ func TestReaderThatIsBehind(t *testing.T) {
 					succeeds(t, "Token", err)
 					equal(t, "the token", token.Value.Reveal(), "new")
 					t.Logf("after %v", time.Since(began))
+					unlock()
+					unlock = func() {}
 					h.forget(t)
 				})
 			}

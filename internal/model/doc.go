@@ -13,8 +13,8 @@
 // does not pass, so what goes wrong between two instructions is not found here.
 //
 // The store goes away for less and for more than a lease, from all processes or from one, in five
-// ways ([Down]); reads are answered by nodes that are behind; clocks are set, and those of nodes
-// are apart.
+// ways ([Down]); reads are answered by nodes that are behind, one of them, or all of a process's
+// for a while ([Lag]); clocks are set, and those of nodes are apart.
 //
 // [RunStore] drives a store itself, with the calls of several holders, late, repeated, forgotten
 // and at the same time. It needs no fake time, and so tests a real server as well as the store in
