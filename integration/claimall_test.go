@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -291,6 +292,39 @@ func TestClaimAllFoundAgain(t *testing.T) {
 		}
 		equal(t, "connections that broke", w.broken(), 1)
 		equal(t, "claims sent", w.count(beginsClaim), 1)
+	})
+}
+
+// TestClaimAllInDoubtPassesOverLockedRows: the reply to COMMIT is lost, and the next try finds the
+// rows locked, as it does while that COMMIT waits in the server. The answer does not say that
+// nothing was written.
+func TestClaimAllInDoubtPassesOverLockedRows(t *testing.T) {
+	onServers(t, func(t *testing.T, s *server) {
+		lost, locked := make(chan struct{}), make(chan struct{})
+		var tries atomic.Int32
+		w := &wire{statement: func(text []byte) fate {
+			switch statement := string(text); {
+			case strings.HasPrefix(statement, "COMMIT") && tries.Load() == 1:
+				copy(text, "DO 1  ") // so that it is not carried out, of which the client cannot know
+				close(lost)
+				return loseReply
+			case strings.Contains(statement, "SKIP LOCKED") && tries.Add(1) == 2:
+				<-locked
+			}
+			return deliver
+		}}
+		database := s.migrated(t)
+		db := s.open(t, database, "")
+		seedAccounts(t, newStore(t, db), 3)
+		store := newStore(t, s.openWire(t, database, "", w))
+		claimed := start(func() error {
+			_, err := store.ClaimAll(within(t, 3*time.Second), keysOf(3), claimOf("holder"))
+			return err
+		})
+		receive(t, "the COMMIT to be lost", lost)
+		transaction(t, db, "SELECT id FROM credentials FOR UPDATE")
+		close(locked)
+		failsAs(t, "ClaimAll", receive(t, "the claim", claimed), credentials.ErrUnavailable)
 	})
 }
 

@@ -53,13 +53,34 @@ func (s *Store) claimAll(
 	ctx context.Context, keys []credentials.Key, claim credentials.Claim,
 ) (found map[credentials.Key]credentials.Found, err error) {
 	action := fmt.Sprintf("claim %d credentials", len(keys))
+	var inDoubt []credentials.Key // whose claims an earlier try may have committed
 	err = s.write(ctx, action, func(ctx context.Context) error {
-		return s.transaction(ctx, keyedRows, func(conn *sqlx.Conn) (err error) {
+		err := s.transaction(ctx, keyedRows, func(conn *sqlx.Conn) (err error) {
 			found, err = s.claimKeys(ctx, conn, keys, claim)
 			return err
 		})
+		if mayBeCommitted(err) {
+			inDoubt = append(inDoubt, claimedBy(claim, found)...)
+		}
+		if err == nil && slices.ContainsFunc(inDoubt, func(key credentials.Key) bool {
+			_, ok := found[key]
+			return !ok // the earlier try may hold the row's lock, and commit later
+		}) {
+			return errInDoubt
+		}
+		return err
 	})
 	return found, err
+}
+
+// claimedBy returns the keys of the credentials that bear the claim's lease.
+func claimedBy(claim credentials.Claim, found map[credentials.Key]credentials.Found) (keys []credentials.Key) {
+	for key, one := range found {
+		if one.Credential.Lease.ID == claim.ID {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // claimKeys claims in the transaction that is open on conn.
