@@ -140,6 +140,13 @@ var behindCalls = map[string]func(ctx context.Context, s *latchkey.Store, c cred
 		got, err := s.Claim(ctx, c.Key, newClaim("second"))
 		return isHeld(got, c, err)
 	},
+	"ClaimAll": func(ctx context.Context, s *latchkey.Store, c credentials.Credential) error {
+		found, err := s.ClaimAll(ctx, []credentials.Key{c.Key}, newClaim("second"))
+		if err != nil {
+			return err
+		}
+		return isHeld(found[0].Credential, c, found[0].Err)
+	},
 	"Save": func(ctx context.Context, s *latchkey.Store, c credentials.Credential) error {
 		return s.Save(ctx, c.Fence(), credentials.Renewal{Grant: credentials.Grant{
 			AccessToken: credentials.NewSecret("at"), RefreshToken: credentials.NewSecret("rt"), Lifetime: time.Hour,
