@@ -13,6 +13,7 @@ const away = 15 * time.Second
 func TestGroupReplicationOnePrimary(t *testing.T) {
 	g := startGroup(t, false)
 	r := g.startRouter(t)
+	splitsReads(t, g, r)
 	l := startLoad(t, "Group Replication, Router", 0, r.primary, r.primary, r.primary, r.primary)
 	l.phase(t, "nothing fails", func() {})
 	l.phase(t, "the primary is switched", func() {
