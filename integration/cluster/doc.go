@@ -19,5 +19,6 @@
 //	group_test.go    a Group Replication, and its Router
 //	wsrep_test.go    a Galera cluster
 //	load_test.go     the processes that ask for tokens meanwhile, and the counts
+//	storm_test.go    the storm of cmd/demo, on a cluster
 //	race_test.go     the processes that claim one credential at the same moment
 package cluster

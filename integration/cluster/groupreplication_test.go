@@ -3,6 +3,8 @@ package cluster_test
 import (
 	"testing"
 	"time"
+
+	"github.com/latchkey-go/latchkey/internal/storm"
 )
 
 // away is for how long a node is frozen or parted: the group expels it after some ten seconds.
@@ -87,6 +89,7 @@ func TestGroupReplicationThreePrimaries(t *testing.T) {
 func TestGroupReplicationReadWriteSplit(t *testing.T) {
 	g := startGroup(t, false)
 	split := g.startRouter(t).split
+	runStorm(t, "read/write splitting", storm.Config{DSN: dsn(split, database), Rounds: 10})
 	l := startLoad(t, "Group Replication, read/write splitting", 0, split, split, split, split)
 	l.phase(t, "nothing fails", func() {})
 	l.phase(t, "the secondaries are 12 s behind", func() {

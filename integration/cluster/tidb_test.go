@@ -80,14 +80,7 @@ func TestTiDBStorms(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			config.DSN = newTiDB(t)
-			r, err := storm.Run(t.Context(), config)
-			must(t, err)
-			for _, violation := range r.Violations {
-				t.Error(violation)
-			}
-			fmt.Printf("%s, storm, %s: %d exchanges where %d were needed, %d reused, %d of %d callers ok\n",
-				r.Server, name, r.Refreshes.Calls, r.Refreshes.Needed, r.Refreshes.ReuseDetected,
-				r.CallersOK, r.Callers)
+			runStorm(t, name, config)
 		})
 	}
 }
