@@ -285,3 +285,24 @@ func TestLifeDoesNotGrowWhenTheClockIsSetBack(t *testing.T) {
 		})
 	}
 }
+
+// A token that was saved when its life had ended is good by a clock that was set back since: it is
+// renewed, and not looked at again and again.
+func TestTokenThatHadEndedWhenItWasSaved(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		w.start("P").mustGet(alice)
+		q := w.start("Q")
+		q.store.After(testkit.Get, testkit.Chain(testkit.Delay(time.Millisecond),
+			func(_ context.Context, call *testkit.Call) error {
+				if c := &call.Credential; c.TokenVersion == 2 {
+					c.Refreshed.Ago = -2 * c.ExpiresIn
+				}
+				return nil
+			}))
+		a := q.ask(alice)
+		a.is("access-alice-2")
+		a.within(w.provider.latency + soon)
+		w.presented(2)
+	})
+}

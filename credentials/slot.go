@@ -138,9 +138,12 @@ func (s *slot) valid() *snapshot {
 	return held
 }
 
-// ended reports whether the token of c has ended as this process counts, even if the token is good
-// by the store's clock.
+// ended reports whether the token of c has ended as this process counts, or had ended when it was
+// saved, even if the token is good by the store's clock.
 func (s *slot) ended(c reading) bool {
+	if c.ExpiresIn > 0 && c.lifetime() <= 0 {
+		return true
+	}
 	held := s.held.Load()
 	return held != nil && held.token.id == c.TokenID() && held.token.Value.Equal(c.AccessToken) &&
 		s.now() >= held.latest
