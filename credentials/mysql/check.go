@@ -39,7 +39,8 @@ const (
 // A table that is missing, older or newer gives an error that wraps [credentials.ErrSchema]. A
 // server that does not answer, does not let the account in, takes no writes, or is one of several
 // primaries whose clocks disagree gives one that wraps [credentials.ErrUnavailable]. An AEAD that
-// does not open what it seals gives an error, too.
+// does not open what it seals gives an error, too. On Vitess, a DSN without interpolateParams=true
+// gives a warning in the log.
 func (s *Store) Check(ctx context.Context, privileges ...Privilege) error {
 	var version string
 	var autocommit bool
@@ -61,6 +62,11 @@ func (s *Store) Check(ctx context.Context, privileges ...Privilege) error {
 	}
 	if err := supported(version); err != nil {
 		return err
+	}
+	if isVitess(version) {
+		if err := s.checkDriver(ctx); err != nil {
+			return err
+		}
 	}
 	if !database.Valid && s.database == "" {
 		return errors.New(noDatabase)

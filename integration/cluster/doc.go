@@ -10,9 +10,9 @@
 // which a caller had no valid token.
 //
 // Where Docker does not answer, or has none of the images, the first line says so, and those tests
-// are not run; REQUIRE_DOCKER=1 forbids that. The tests of TiDB need no container, but a server that
-// the environment variable TIDB_DSN names, and are skipped without. The tests of one engine are in
-// one file. The helpers are in these:
+// are not run; REQUIRE_DOCKER=1 forbids that. The tests of Vitess and TiDB need no container, but
+// servers that the environment names, by VITESS_DSN, VITESS_SHARDED_DSN and TIDB_DSN; the first lines
+// say which are not run. The tests of one engine are in one file. The helpers are in these:
 //
 //	main_test.go     the engines that there are
 //	node_test.go     one server: killed, frozen, parted from the others

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,18 +51,37 @@ func TestMain(m *testing.M) {
 	os.Exit(runInDocker(m))
 }
 
+// runElsewhere says which engines are run that a variable of the environment names, and returns the
+// words in the names of their tests.
+func runElsewhere() (words []string) {
+	for _, one := range []struct{ engine, variable, word string }{
+		{"Vitess", vitessEnv, "Vitess"},
+		{"Vitess, sharded", vitessShardedEnv, "Vitess"},
+		{"TiDB", tidbEnv, "TiDB"},
+	} {
+		if os.Getenv(one.variable) == "" {
+			fmt.Printf("cluster: %s is not run, since %s is not set\n", one.engine, one.variable)
+			continue
+		}
+		fmt.Printf("cluster: %s, by %s\n", one.engine, one.variable)
+		words = append(words, one.word)
+	}
+	return words
+}
+
 // runInDocker runs the tests if there are a Docker and the images, and says it if there are not.
 func runInDocker(m *testing.M) int {
+	elsewhere := runElsewhere()
 	docker.Prepare()
 	err := findImages(mysqlImage, galeraImage)
 	var absent *docker.Absent
 	switch {
 	case errors.As(err, &absent) && cmp.Or(os.Getenv("REQUIRE_DOCKER"), "0") == "0":
 		fmt.Printf("cluster: no test is run that needs a container, since %v\n", err)
-		if os.Getenv(tidbEnv) == "" {
+		if len(elsewhere) == 0 {
 			return 0
 		}
-		_ = flag.Set("test.run", "TiDB") // the flag exists, and takes any name
+		_ = flag.Set("test.run", strings.Join(elsewhere, "|")) // the flag exists, and takes any name
 		return m.Run()
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "cluster:", err)
