@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -63,8 +64,8 @@ func (s *Store) claimAll(
 			inDoubt = append(inDoubt, claimedBy(claim, found)...)
 		}
 		if err == nil && slices.ContainsFunc(inDoubt, func(key credentials.Key) bool {
-			_, ok := found[key]
-			return !ok // the earlier try may hold the row's lock, and commit later
+			// The earlier try may hold the row's lock, and commit later.
+			return errors.Is(found[key].Err, credentials.ErrRowLocked)
 		}) {
 			return errInDoubt
 		}
