@@ -49,6 +49,31 @@ func TestLostReplyOfClaim(t *testing.T) {
 	}
 }
 
+// A COMMIT waits in the store, for the majority of a group say, while reads are answered. When it
+// has taken effect, the lease is given up unasked, and nobody takes the exchange for interrupted.
+func TestClaimThatTakesEffectLate(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		p := w.start("P", neverReplay)
+		var late testkit.Call
+		p.store.Before(testkit.Claim, testkit.Once(func(_ context.Context, call *testkit.Call) error {
+			late = *call
+			return testkit.ErrDown
+		}))
+		p.ask(alice).fails(credentials.ErrUnavailable)
+		w.reaches(20 * time.Second)
+		if err := late.Do(w.Context(), w.db); err != nil {
+			w.Fatal(err)
+		}
+		w.reaches(25 * time.Second)
+		if c := w.row(alice); c.Lease.ID != "" {
+			w.Errorf("the lease of %q stands", c.Lease.Holder)
+		}
+		w.start("Q", neverReplay).ask(alice).is("access-alice-1")
+		w.presentedOnce("")
+	})
+}
+
 // A claim whose answer was lost and which another process has since taken over is the other's
 // business.
 func TestLostReplyOfClaimTakenOver(t *testing.T) {

@@ -6,14 +6,17 @@ import (
 	"time"
 )
 
-// settled is how long after a claim whose reply was lost it may still take effect, while the store
-// answers: a COMMIT that waits for a slow disk or a replica.
-const settled = 10 * time.Second
+// closingLook bounds the looks for a lost claim while the manager is being closed and the store does
+// not answer.
+const closingLook = 3 * time.Second
 
 // maxLookPause is the longest pause between two looks for a lost claim, while the store answers.
 const maxLookPause = 2 * time.Second
 
-// recovery looks for a lost claim, and releases its lease.
+// recovery looks for a lost claim, and releases its lease. A claim may take effect long after its
+// reply was lost, though the store answers reads: its COMMIT waits for a slow disk, for a replica,
+// or for the majority of a group. The recovery looks for as long as a lease lasts, since one that
+// shows up later has lapsed.
 type recovery struct {
 	*engine
 	claim    lostClaim
@@ -58,9 +61,9 @@ func (r *recovery) try(ctx context.Context) (over, answered bool) {
 	answered = !errors.Is(err, ErrUnavailable)
 	there, released := r.release(ctx, found)
 	absent := !there && answered
-	over = there && released || absent && r.since(r.answered) > settled
+	over = there && released || absent && r.since(r.answered) > r.opts.Lease
 	if r.isClosing() {
-		over = over || absent || r.since(r.lostAt) > settled/3
+		over = over || absent || r.since(r.lostAt) > closingLook
 	}
 	if !answered {
 		r.answered = r.now() // a frozen store that goes on executes in any order

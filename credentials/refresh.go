@@ -357,12 +357,18 @@ func (r *refresh) turnedDown(c reading) bool {
 	return r.invalidated.id != TokenID{} && r.invalidated.id == c.TokenID()
 }
 
-// stillGood returns c's token if it has not expired, turned down or not: it goes beside an error.
+// stillGood returns c's token, or a newer one that is held, turned down or not: it goes beside an
+// error. It has not expired by anything that the process knows of its end.
 func (r *refresh) stillGood(c reading) Token {
-	if s := r.snapshot(c); s != nil {
-		return s.token
+	next := r.snapshot(c)
+	if next == nil {
+		return Token{}
 	}
-	return Token{}
+	good := r.slot.held.Load().merge(next, r.slot.clock)
+	if r.now() >= good.expires {
+		return Token{}
+	}
+	return good.token
 }
 
 // entitled is the claim that may be made on c.

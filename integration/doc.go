@@ -12,7 +12,7 @@
 //
 //	main_test.go, docker_test.go    the servers that the tests share
 //	server_test.go, helpers_test.go databases, pools, rows; stores, waiting, errors
-//	private_test.go, pair_test.go  
+//	private_test.go, pair_test.go
 //	                                servers of one's own: killed, silenced; a primary and a standby
 //	wire_test.go                    the network to a server: statements held, changed and lost
 //	stage_test.go                   a table, a token endpoint that can be held, and managers
