@@ -11,7 +11,7 @@ import (
 const closingLook = 3 * time.Second
 
 // maxLookPause is the longest pause between two looks for a lost claim, while the store answers.
-const maxLookPause = 2 * time.Second
+const maxLookPause = 5 * time.Second
 
 // recovery looks for a lost claim, and releases its lease. A claim may take effect long after its
 // reply was lost, though the store answers reads: its COMMIT waits for a slow disk, for a replica,
