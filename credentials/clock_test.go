@@ -218,6 +218,21 @@ func TestTokenOfANodeWhoseClockIsAhead(t *testing.T) {
 	})
 }
 
+// The store's clock is set back, so that the row shows a longer life than the process counts: a
+// token that has ended is no token beside an error either.
+func TestEndedTokenBesideAnErrorWhenTheClockIsSetBack(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		w.provider.Lifetime = time.Minute
+		p := w.start("P")
+		p.mustGet(alice)
+		w.setClock(-30 * time.Second)
+		w.reaches(61 * time.Second)
+		w.provider.script = refusing(credentials.RefreshError{Class: credentials.ClassTransient})
+		p.ask(alice).failed(credentials.ClassTransient)
+	})
+}
+
 // slowRead has a read begin, whose answer is there when the gate is opened, and has the keeper
 // renew the token meanwhile: the answer has an older token than the process.
 func (w *world) slowRead(p *process) (answer *testkit.Gate) {

@@ -357,18 +357,20 @@ func (r *refresh) turnedDown(c reading) bool {
 	return r.invalidated.id != TokenID{} && r.invalidated.id == c.TokenID()
 }
 
-// stillGood returns c's token, or a newer one that is held, turned down or not: it goes beside an
-// error. It has not expired by anything that the process knows of its end.
-func (r *refresh) stillGood(c reading) Token {
-	next := r.snapshot(c)
-	if next == nil {
+// stillGood returns c's token if it has not expired, turned down or not: it goes beside an error.
+func (r *refresh) stillGood(c reading) Token { return r.good(r.snapshot(c)) }
+
+// good returns the token of s, or a newer one that is held, if the token has not expired by
+// anything that the process knows of its end. Zero: it has, or s is nil.
+func (r *refresh) good(s *snapshot) Token {
+	if s == nil {
 		return Token{}
 	}
-	good := r.slot.held.Load().merge(next, r.slot.clock)
-	if r.now() >= good.expires {
+	best := r.slot.held.Load().merge(s, r.slot.clock)
+	if r.now() >= best.expires {
 		return Token{}
 	}
-	return good.token
+	return best.token
 }
 
 // entitled is the claim that may be made on c.
@@ -434,10 +436,7 @@ func (r *refresh) exchange(ctx context.Context, c reading) (Token, error) {
 			r.slot.bury(c.TokenID())
 			return Token{}, result.err
 		}
-		if result.token != nil {
-			return result.token.token, result.err
-		}
-		return Token{}, result.err
+		return r.good(result.token), result.err
 	case OutcomeSuperseded:
 		return Token{}, errLookAgain
 	case OutcomeSaved:
@@ -474,9 +473,5 @@ func (r *refresh) notStored(waited time.Duration, token *snapshot, err error) {
 	if min(waited, r.since(r.call.began)) < r.opts.StoreTimeout {
 		return
 	}
-	if token == nil {
-		r.settle(Token{}, err, true)
-		return
-	}
-	r.settle(token.token, err, true)
+	r.settle(r.good(token), err, true)
 }
