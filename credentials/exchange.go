@@ -122,8 +122,13 @@ func (x *exchange) letHolderSave(ctx context.Context) result {
 			x.claimed.Credential = now
 		}
 		return x.stepBack(ctx)
-	case err != nil || !x.health.answeredSince(c.answered):
-		return x.giveUp(ctx, cmp.Or(err, x.health.why()))
+	case err != nil:
+		r := x.giveUp(ctx, err)
+		// The claim may have been made on a row that was put in the place of this one.
+		x.lose(ctx, lostClaim{id: c.Lease.ID}, unusedLease, c.Key)
+		return r
+	case !x.health.answeredSince(c.answered):
+		return x.giveUp(ctx, x.health.why())
 	}
 	return result{}
 }

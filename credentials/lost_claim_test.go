@@ -92,6 +92,34 @@ func TestLostReplyOfClaimTakenOver(t *testing.T) {
 	})
 }
 
+// The row that a process took over is deleted and put again while it lets the holder save, and the
+// reply to its last look, a claim on the new row by then, is lost: that claim is given up as well.
+func TestLostReplyOfTheLookBeforeATakeover(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		p := w.start("P", neverReplay)
+		w.dies("dead", alice, false)
+		took, lost := false, false
+		p.store.After(testkit.Claim, func(_ context.Context, call *testkit.Call) error {
+			switch {
+			case !took && call.Won():
+				took = true
+				w.delete(alice)
+				w.seed(alice)
+			case took && !lost:
+				lost = true
+				return testkit.ErrDown
+			}
+			return nil
+		})
+		a := p.ask(alice)
+		a.is("access-alice-1")
+		a.within(credentials.DefaultLease + 2*grace + w.provider.latency + time.Second)
+		w.clean(alice)
+		w.presentedOnce("")
+	})
+}
+
 // The process is closed while it does not know what became of its claim: it finds out before Close
 // returns.
 func TestCloseFollowsUpALostClaim(t *testing.T) {
