@@ -158,6 +158,20 @@ func TestInvalidateThatFails(t *testing.T) {
 	}
 }
 
+// A token that was turned down, and whose grant is dead, goes to nobody where no claim can confirm
+// that, either.
+func TestBuriedTokenWhereNothingCanBeConfirmed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.anHour(alice)
+		p := w.start("P")
+		w.provider.script = refusing(credentials.RefreshError{Class: credentials.ClassDead})
+		p.report(alice, p.mustGet(alice)).fails(credentials.ErrGrantDead)
+		time.Sleep(aConfirmation)
+		p.store.Before(testkit.ClaimAll, testkit.Refuse)
+		p.ask(alice).fails(credentials.ErrUnavailable)
+	})
+}
+
 // The same with the store down.
 func TestInvalidateWithoutStore(t *testing.T) {
 	inWorld(t, func(w *world) {

@@ -357,8 +357,14 @@ func (r *refresh) turnedDown(c reading) bool {
 	return r.invalidated.id != TokenID{} && r.invalidated.id == c.TokenID()
 }
 
-// stillGood returns c's token if it has not expired, turned down or not: it goes beside an error.
-func (r *refresh) stillGood(c reading) Token { return r.good(r.snapshot(c)) }
+// stillGood returns c's token if it has not expired, turned down or not, and is not buried: it goes
+// beside an error.
+func (r *refresh) stillGood(c reading) Token {
+	if r.slot.isBuried(c) {
+		return Token{}
+	}
+	return r.good(r.snapshot(c))
+}
 
 // good returns the token of s, or a newer one that is held, if the token has not expired by
 // anything that the process knows of its end. Zero: it has, or s is nil.
