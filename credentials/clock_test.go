@@ -321,3 +321,27 @@ func TestTokenThatHadEndedWhenItWasSaved(t *testing.T) {
 		w.presented(2)
 	})
 }
+
+// The same of a token whose whole life is shorter than a read, on a node whose clock is ahead.
+func TestTokenThatEndsWhileItIsRead(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice)
+		const life = 5 * time.Millisecond
+		ahead := w.db.Node(time.Minute)
+		c, err := ahead.Claim(w.Context(), alice, credentials.Claim{ID: "ahead", Holder: "ahead", Lease: time.Minute})
+		w.must(err)
+		w.must(ahead.Save(w.Context(), c.Fence(), credentials.Renewal{
+			Grant: credentials.Grant{
+				AccessToken: secret("short"), RefreshToken: c.RefreshToken, Lifetime: life,
+				RefreshLifetime: credentials.Never,
+			},
+			By: "ahead", DueIn: life,
+		}))
+		p := w.start("P")
+		p.store.Before(testkit.Get, testkit.Delay(2*life))
+		a := p.ask(alice)
+		a.is("access-alice-1")
+		a.within(w.provider.latency + soon)
+		w.presented(1)
+	})
+}

@@ -138,10 +138,10 @@ func (s *slot) valid() *snapshot {
 	return held
 }
 
-// ended reports whether the token of c has ended as this process counts, or had ended when it was
-// saved, even if the token is good by the store's clock.
+// ended reports whether the token of c has ended as this process counts, or its whole life was over
+// when it was saved or within the time that c took, even if the token is good by the store's clock.
 func (s *slot) ended(c reading) bool {
-	if c.ExpiresIn > 0 && c.lifetime() <= 0 {
+	if c.ExpiresIn > 0 && c.lifetime() <= s.since(c.at) {
 		return true
 	}
 	held := s.held.Load()
