@@ -3,6 +3,7 @@ package credentials
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -115,18 +116,19 @@ func (x *exchange) letHolderSave(ctx context.Context) result {
 	if err != nil {
 		return x.giveUp(ctx, err)
 	}
-	now, err := x.store.Claim(ctx, c.Key, Claim{ID: c.Lease.ID, Holder: x.opts.Holder, Lease: c.Lease.EndsIn})
+	// The ID is of this look alone: other rows may bear the claim's.
+	look := Claim{ID: rand.Text(), Holder: x.opts.Holder, Lease: c.Lease.EndsIn}
+	now, err := x.store.Claim(ctx, c.Key, look)
 	switch {
 	case err == nil && (now.Row != c.Row || now.Version != c.Version):
-		if now.Lease.ID == c.Lease.ID { // the claim was made anew, as nothing stood in its way
+		if now.Lease.ID == look.ID { // the claim was made anew, as nothing stood in its way
 			x.claimed.Credential = now
 		}
 		return x.stepBack(ctx)
 	case err != nil:
-		r := x.giveUp(ctx, err)
-		// The claim may have been made on a row that was put in the place of this one.
-		x.lose(ctx, lostClaim{id: c.Lease.ID}, unusedLease, c.Key)
-		return r
+		// It may have been made, on a row that was put in the place of this one.
+		x.lose(ctx, lostClaim{id: look.ID}, unusedLease, c.Key)
+		return x.giveUp(ctx, err)
 	case !x.health.answeredSince(c.answered):
 		return x.giveUp(ctx, x.health.why())
 	}

@@ -120,6 +120,36 @@ func TestLostReplyOfTheLookBeforeATakeover(t *testing.T) {
 	})
 }
 
+// The same in a batch of the keeper: another row of the batch, whose exchange is under way, is not
+// taken for lost.
+func TestLostReplyOfTheLookOfABatch(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.seed(alice, bob)
+		w.claimed("dead", "")
+		w.must(w.db.EndLease(w.Context(), credentials.Change{Key: alice, By: "ann"}))
+		w.provider.latency = 2 * grace
+		p := w.start("P")
+		p.store.After(testkit.Claim, testkit.Once(testkit.Refuse))
+		kept := make(chan struct{})
+		go func() {
+			defer close(kept)
+			_, _ = p.keeper.RunOnce(w.Context())
+		}()
+		w.reaches(grace + time.Second)
+		p.ask(bob).is("access-bob-1")
+		<-kept
+		presented := 0
+		for _, call := range w.provider.record() {
+			if call.Key == bob {
+				presented++
+			}
+		}
+		if presented != 1 {
+			w.Errorf("the token of %s was presented %d times", bob, presented)
+		}
+	})
+}
+
 // The process is closed while it does not know what became of its claim: it finds out before Close
 // returns.
 func TestCloseFollowsUpALostClaim(t *testing.T) {
