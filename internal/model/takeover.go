@@ -12,7 +12,7 @@ import (
 const grace = storeTimeout + time.Second
 
 // lookPause is the longest pause between two looks of a process for a claim whose reply was lost.
-const lookPause = 2 * time.Second
+const lookPause = 5 * time.Second
 
 // health is a process's view of the store's, as its calls have shown it.
 type health struct {
