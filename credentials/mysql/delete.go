@@ -29,10 +29,9 @@ func (s *Store) Delete(ctx context.Context, key credentials.Key) error {
 	}
 	return s.change(ctx, action, func(ctx context.Context, inDoubt bool) error {
 		return s.transaction(ctx, oneRow, func(conn *sqlx.Conn) error {
-			if s.caution.on() {
-				if _, err := find(ctx, conn, s.sql.selectForClaimNoWait, key); err != nil {
-					return err
-				}
+			// By the key, as every lock is taken first: see sql.go.
+			if _, err := find(ctx, conn, s.selectForUpdate(), key); err != nil {
+				return err
 			}
 			// By its id, too: a row that is made under the key meanwhile stays.
 			n, err := exec(ctx, conn, s.sql.deleteRow, rowArgs(key, before.ID))

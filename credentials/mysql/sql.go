@@ -19,10 +19,10 @@ import (
 // Locks are taken in one order, so that the store's transactions do not deadlock: the entry of the
 // index service_account, the row, the row's entry in the index due. A locking read by the key takes
 // the first two. A write of a row whose id is known takes no more than the row and the last; a
-// DELETE takes all three, and so goes by the key. Since a condition on both would let the server
-// choose, the index is forced. A scan of the index due begins with the last lock, and therefore
-// passes over rows that are locked; only lockDead waits for them, which finds rows that nobody
-// renews.
+// DELETE takes all three, and so follows upon a locking read by the key. Since a condition on both
+// would let the server choose, the index of a read and of an UPDATE is forced. A scan of the index
+// due begins with the last lock, and therefore passes over rows that are locked; only lockDead
+// waits for them, which finds rows that nobody renews.
 
 // account compares the name byte by byte whatever character set the host's connection declares. The
 // name comes in hexadecimal digits: where the connection's set is utf8mb3, MariaDB refuses an emoji

@@ -111,11 +111,11 @@ SET due_at             = IF(` + enabled + ` AND :disabled_by = '' AND NOT :dead,
     version            = version + 1
 ` + byKey
 
-// deleteRows deletes rows that the transaction has locked by their keys; byRows is appended. The
-// form is that of a DELETE from several tables, since the form for one table takes no index.
-const deleteRows = "DELETE c FROM `credentials` AS c " + byPrimaryKey
+// deleteRows deletes rows that the transaction has locked by their keys; byRows is appended.
+const deleteRows = "DELETE FROM `credentials` "
 
-const deleteRow = "DELETE c FROM `credentials` AS c FORCE INDEX (service_account)\n" + byRow
+// deleteRow deletes a row that the transaction has locked by its key.
+const deleteRow = deleteRows + byRow
 
 // deleteSeen deletes a row that an operator has looked at.
 const deleteSeen = deleteRow + " AND version = :seen"
