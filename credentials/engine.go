@@ -114,6 +114,14 @@ func (e *engine) pause(attempt int, most time.Duration) bool {
 // wait returns after d, or before that when wake is closed. Its error: the cause of ctx's end, or
 // ErrClosed once Close has begun.
 func (e *engine) wait(ctx context.Context, d time.Duration, wake <-chan struct{}) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case e.isClosing():
+		return ErrClosed
+	case d <= 0:
+		return nil
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
