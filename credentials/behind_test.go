@@ -364,3 +364,21 @@ func TestHolderThatSavesBehindAReader(t *testing.T) {
 		w.unleased(alice)
 	})
 }
+
+// A claim that only was to confirm an error finds a row whose holder died, and whose next holder
+// gave up: there is room in the lease for the grace that the first one gets, and for the exchange.
+func TestConfirmingClaimThatAwaitsAHolder(t *testing.T) {
+	inWorld(t, func(w *world) {
+		p := w.start("P", func(s *setup) {
+			s.options.Lease, s.options.ExchangeTimeout = 14*time.Second, 8*time.Second
+		})
+		w.readsFrom(p)
+		w.seed(alice)
+		w.dies("died", alice, false)
+		w.reaches(credentials.DefaultLease + time.Second)
+		w.takesOver("second", alice)
+		w.must(w.db.Release(w.Context(), w.row(alice).Fence()))
+		p.ask(alice).is("access-alice-1")
+		w.presentedOnce("died")
+	})
+}

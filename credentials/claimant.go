@@ -70,7 +70,7 @@ const maxLocked = 2
 // moment.
 func (r *claimant) claimTogether(ctx context.Context, others *joint, claim callAll) (reading, error) {
 	if r.locked >= maxLocked {
-		return r.claimAlone(ctx, Claim{})
+		return r.claimAlone(ctx, Claim{Lease: r.opts.grace()}) // room for what confirmAll may find
 	}
 	c, err := others.do(ctx, r.slot.key, claim)
 	if errors.Is(err, ErrRowLocked) {

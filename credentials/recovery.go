@@ -61,7 +61,7 @@ func (r *recovery) try(ctx context.Context) (over, answered bool) {
 	answered = !errors.Is(err, ErrUnavailable)
 	there, released := r.release(ctx, found)
 	absent := !there && answered
-	over = there && released || absent && r.since(r.answered) > r.opts.Lease
+	over = there && released || absent && r.since(r.answered) > r.opts.Lease+r.opts.grace()
 	if r.isClosing() {
 		over = over || absent || r.since(r.lostAt) > closingLook
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"time"
 )
 
 // errLookAgain: the row was written since it was read; read it again.
@@ -27,19 +28,21 @@ func (e *engine) getAll(ctx context.Context, keys []Key) ([]Found, error) {
 // another transaction is at work on the row: a claim on one credential alone waits for its row, and
 // no other does.
 func (e *engine) claimAll(ctx context.Context, keys []Key) ([]Found, error) {
-	return e.claimEach(ctx, keys, e.tryClaims)
+	return e.claimEach(ctx, keys, e.opts.Lease, e.tryClaims)
 }
 
 // confirmAll is claimAll for credentials of which a plain read says that there is nothing to claim:
-// the claim shows whether that is so, and is made where it is not. It waits for no row.
+// the claim shows whether that is so, and is made where it is not. It waits for no row. The row may
+// turn out to be one whose last holder has to be given the grace, which the lease leaves room for.
 func (e *engine) confirmAll(ctx context.Context, keys []Key) ([]Found, error) {
-	return e.claimEach(ctx, keys, e.store.ClaimAll)
+	return e.claimEach(ctx, keys, e.opts.Lease+e.opts.grace(), e.store.ClaimAll)
 }
 
 func (e *engine) claimEach(
-	ctx context.Context, keys []Key, try func(context.Context, []Key, Claim) ([]Found, error),
+	ctx context.Context, keys []Key, lease time.Duration,
+	try func(context.Context, []Key, Claim) ([]Found, error),
 ) ([]Found, error) {
-	claim := Claim{ID: rand.Text(), Holder: e.opts.Holder, Lease: e.opts.Lease}
+	claim := Claim{ID: rand.Text(), Holder: e.opts.Holder, Lease: lease}
 	found, err := try(ctx, keys, claim)
 	if err != nil {
 		if !errors.Is(err, errNotAsked) {
