@@ -110,7 +110,7 @@ func findImages(images ...string) error {
 	}
 	defer func() { _ = provider.Close() }()
 	for _, image := range slices.Compact(images) {
-		err := docker.FindImage(ctx, provider, image, 0, ".ci/cluster-images, which builds it, was not run")
+		err := docker.FindImage(ctx, provider, image, 0, ".ci/cluster-images has not built it")
 		if err != nil {
 			return err
 		}
