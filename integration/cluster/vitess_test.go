@@ -33,17 +33,20 @@ const (
 	vitessShardedEnv = "VITESS_SHARDED_DSN"
 )
 
-// vitessDSNs returns the DSNs of the keyspaces that are named, by the keyspace's kind; runElsewhere
-// says which are not.
-func vitessDSNs() map[string]string {
+// vitessDSNs returns the DSNs of the keyspaces that are named, by the keyspace's kind.
+func vitessDSNs(t *testing.T) map[string]string {
+	t.Helper()
 	dsns := map[string]string{"unsharded": os.Getenv(vitessEnv), "sharded": os.Getenv(vitessShardedEnv)}
 	maps.DeleteFunc(dsns, func(_, dsn string) bool { return dsn == "" })
+	if len(dsns) == 0 {
+		t.Skipf("%s and %s name no Vitess", vitessEnv, vitessShardedEnv)
+	}
 	return dsns
 }
 
 // TestVitess applies the migrations, and runs the store's contract and storms of real processes.
 func TestVitess(t *testing.T) {
-	for kind, dsn := range vitessDSNs() {
+	for kind, dsn := range vitessDSNs(t) {
 		t.Run(kind, func(t *testing.T) {
 			v := openVitess(t, kind, dsn)
 			t.Run("contract", func(t *testing.T) {
@@ -65,14 +68,16 @@ func TestVitess(t *testing.T) {
 
 // TestVitessOneShard: what is about one credential touches its shard alone.
 func TestVitessOneShard(t *testing.T) {
-	if dsn, named := vitessDSNs()["sharded"]; named {
-		openVitess(t, "sharded", dsn).oneShard(t)
+	dsn, named := vitessDSNs(t)["sharded"]
+	if !named {
+		t.Skipf("%s names no sharded keyspace", vitessShardedEnv)
 	}
+	openVitess(t, "sharded", dsn).oneShard(t)
 }
 
 // TestVitessWarnsOfPrepares: a DSN with which the driver prepares statements is told from one without.
 func TestVitessWarnsOfPrepares(t *testing.T) {
-	for _, dsn := range vitessDSNs() {
+	for _, dsn := range vitessDSNs(t) {
 		config, err := mysql.ParseDSN(dsn)
 		must(t, err)
 		for _, interpolates := range []bool{true, false} {
