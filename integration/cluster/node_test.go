@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds every wait.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 // database is the clients', on every cluster.
 const database = "app"
