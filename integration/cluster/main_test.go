@@ -51,22 +51,30 @@ func TestMain(m *testing.M) {
 	os.Exit(runInDocker(m))
 }
 
-// runElsewhere says which engines are run that a variable of the environment names, and returns the
-// words in the names of their tests.
-func runElsewhere() (words []string) {
-	for _, one := range []struct{ engine, variable, word string }{
-		{"Vitess", vitessEnv, "Vitess"},
-		{"Vitess, sharded", vitessShardedEnv, "Vitess"},
-		{"TiDB", tidbEnv, "TiDB"},
+// runElsewhere has the tests of an engine be run only if a variable of the environment names one,
+// says which are not run, and returns the names of the others.
+func runElsewhere() (tests []string) {
+	absent := []string{flag.Lookup("test.skip").Value.String()}
+	for _, one := range []struct {
+		engine, tests string
+		variables     []string
+	}{
+		{"Vitess", "TestVitess", []string{vitessEnv, vitessShardedEnv}},
+		{"Vitess with shards", "TestVitessOneShard", []string{vitessShardedEnv}},
+		{"TiDB", "TestTiDB", []string{tidbEnv}},
 	} {
-		if os.Getenv(one.variable) == "" {
-			fmt.Printf("cluster: %s is not run, since %s is not set\n", one.engine, one.variable)
+		names := strings.Join(one.variables, " or ")
+		if slices.ContainsFunc(one.variables, func(name string) bool { return os.Getenv(name) != "" }) {
+			fmt.Printf("cluster: %s, by %s\n", one.engine, names)
+			tests = append(tests, one.tests)
 			continue
 		}
-		fmt.Printf("cluster: %s, by %s\n", one.engine, one.variable)
-		words = append(words, one.word)
+		fmt.Printf("cluster: %s is not run, since no %s is set\n", one.engine, names)
+		absent = append(absent, one.tests)
 	}
-	return words
+	absent = slices.DeleteFunc(absent, func(pattern string) bool { return pattern == "" })
+	_ = flag.Set("test.skip", strings.Join(absent, "|")) // the flag exists, and takes any names
+	return tests
 }
 
 // runInDocker runs the tests if there are a Docker and the images, and says it if there are not.
@@ -81,7 +89,7 @@ func runInDocker(m *testing.M) int {
 		if len(elsewhere) == 0 {
 			return 0
 		}
-		_ = flag.Set("test.run", strings.Join(elsewhere, "|")) // the flag exists, and takes any name
+		_ = flag.Set("test.run", strings.Join(elsewhere, "|")) // the flag exists, and takes any names
 		return m.Run()
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "cluster:", err)
