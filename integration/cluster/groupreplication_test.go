@@ -10,6 +10,29 @@ import (
 // away is for how long a node is frozen or parted: the group expels it after some ten seconds.
 const away = 15 * time.Second
 
+// fails has a node be killed, for so long, then frozen, then parted from the others: a phase each,
+// at whose end the group is whole again.
+func (g *group) fails(t *testing.T, l *load, what string, victim func() *node, killed time.Duration) {
+	t.Helper()
+	for _, fault := range []struct {
+		name       string
+		lasts      time.Duration
+		begin, end func(*node)
+	}{
+		{"killed", killed, func(n *node) { n.kill(t) }, func(n *node) { n.start(t) }},
+		{"frozen", away, func(n *node) { n.freeze(t) }, func(n *node) { n.thaw(t) }},
+		{"parted", away, func(n *node) { n.part(t, g.nodes...) }, func(n *node) { n.heal(t) }},
+	} {
+		l.phase(t, what+" is "+fault.name, func() {
+			n := victim()
+			fault.begin(n)
+			time.Sleep(fault.lasts) // an outage
+			fault.end(n)
+			g.whole(t)
+		})
+	}
+}
+
 // TestGroupReplicationOnePrimary has the processes on a Router, as its users have them: what befalls
 // the primary befalls all of them at once, and ends when the Router has found the next primary.
 func TestGroupReplicationOnePrimary(t *testing.T) {
@@ -25,27 +48,7 @@ func TestGroupReplicationOnePrimary(t *testing.T) {
 		}
 		g.primary(t).do(t, "SELECT group_replication_set_as_primary('"+next.ask("SELECT @@server_uuid")+"')")
 	})
-	l.phase(t, "the primary is killed", func() {
-		primary := g.primary(t)
-		primary.kill(t)
-		time.Sleep(away) // an outage
-		primary.start(t)
-		g.whole(t)
-	})
-	l.phase(t, "the primary is frozen", func() {
-		primary := g.primary(t)
-		primary.freeze(t)
-		time.Sleep(away) // an outage
-		primary.thaw(t)
-		g.whole(t)
-	})
-	l.phase(t, "the primary is parted", func() {
-		primary := g.primary(t)
-		primary.part(t, g.nodes...)
-		time.Sleep(away) // an outage
-		primary.heal(t)
-		g.whole(t)
-	})
+	g.fails(t, l, "the primary", func() *node { return g.primary(t) }, away)
 	l.end(t, r.primary)
 }
 
@@ -58,24 +61,7 @@ func TestGroupReplicationThreePrimaries(t *testing.T) {
 	race(t, engine, 100, addrs...)
 	l := startLoad(t, engine, 2*time.Minute, addrs...)
 	l.phase(t, "nothing fails", func() {})
-	l.phase(t, "a node is killed", func() {
-		g.nodes[1].kill(t)
-		time.Sleep(outage)
-		g.nodes[1].start(t)
-		g.whole(t)
-	})
-	l.phase(t, "a node is frozen", func() {
-		g.nodes[1].freeze(t)
-		time.Sleep(away) // an outage
-		g.nodes[1].thaw(t)
-		g.whole(t)
-	})
-	l.phase(t, "a node is parted", func() {
-		g.nodes[1].part(t, g.nodes...)
-		time.Sleep(away) // an outage
-		g.nodes[1].heal(t)
-		g.whole(t)
-	})
+	g.fails(t, l, "a node", func() *node { return g.nodes[1] }, outage)
 	l.phase(t, "a node comes back with its clock ahead", func() {
 		g.nodes[2].setClockAhead(t)
 		g.whole(t)
